@@ -1,0 +1,1 @@
+"""Compose, run and compare LoRA fine-tuning experiments for medical reasoning language models."""

@@ -1,0 +1,190 @@
+"""Examples become tokenised rows, once: the same rows for every engine, cached by what they depend on."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from medbot_exp.config import DataConfig, LossOn, PromptConfig, Truncation
+from medbot_exp.data.example import Example, fingerprint
+from medbot_exp.errors import DataError
+from medbot_exp.prompt import completion_tokens, prompt_tokens, render
+from medbot_exp.rundir import write_text
+
+log = logging.getLogger(__name__)
+
+# Part of every cache key: raise it when the same inputs give other rows.
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class TokenizedRows:
+    """Rows ready for training.
+
+    Attributes:
+        input_ids: per row, the tokens of prompt and completion; the last one is the end token.
+        completion_mask: per row, 1 where a token counts for the loss.
+        fingerprint: sha256 of all that the rows depend on.
+        dropped, shortened: rows that truncation took out or whose reasoning it cut.
+        from_cache: whether they were tokenised by an earlier run.
+    """
+
+    input_ids: list[list[int]]
+    completion_mask: list[list[int]]
+    fingerprint: str
+    dropped: int
+    shortened: int
+    from_cache: bool
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    def first(self, count: int | None) -> "TokenizedRows":
+        """The first `count` rows; all of them for None."""
+        return replace(self, input_ids=self.input_ids[:count], completion_mask=self.completion_mask[:count])
+
+
+def tokenize(
+    part: str,
+    examples: Sequence[Example],
+    shots: Sequence[Example],
+    prompt: PromptConfig,
+    data: DataConfig,
+    max_length: int,
+    tokenizer: Any,
+    cache_dir: Path,
+) -> TokenizedRows:
+    """The rows of `examples`, from the cache where an earlier run left them.
+
+    Args:
+        part: `train` or `validation`, for messages.
+        max_length: tokens of prompt, completion and end token together.
+
+    Raises:
+        DataError: truncation leaves no row, or `data.on_too_long=error` meets a long one.
+    """
+    key = cache_key(examples, shots, prompt, data.on_too_long, max_length, tokenizer)
+    path = cache_dir / "tokenized" / f"{key}.json"
+    rows = read_cache(path, key)
+    if rows is None:
+        rows = tokenize_now(examples, shots, prompt, data.on_too_long, max_length, tokenizer, key)
+        write_cache(path, rows)
+    if not len(rows):
+        raise DataError(
+            f"at least one {part} row must fit, but model.max_length={max_length} tokens left none of "
+            f"{len(examples)}\nRaise model.max_length, or use data.on_too_long=shorten_reasoning"
+        )
+    log.info(
+        "%s: %d rows, %d tokens%s%s%s",
+        part,
+        len(rows),
+        sum(map(len, rows.input_ids)),
+        f", {rows.dropped} dropped as longer than model.max_length={max_length}" if rows.dropped else "",
+        f", {rows.shortened} with shortened reasoning" if rows.shortened else "",
+        " (tokenised before)" if rows.from_cache else "",
+    )
+    return rows
+
+
+def tokenize_now(
+    examples: Sequence[Example],
+    shots: Sequence[Example],
+    prompt: PromptConfig,
+    on_too_long: Truncation,
+    max_length: int,
+    tokenizer: Any,
+    key: str,
+) -> TokenizedRows:
+    """Tokenise every example; the end token and the answer always stay whole."""
+    input_ids, completion_mask, dropped, shortened = [], [], 0, 0
+    for example in examples:
+        head, tail = token_parts(example, shots, prompt, tokenizer)
+        excess = len(head) + len(tail) - max_length
+        if excess > 0 and on_too_long is Truncation.error:
+            raise DataError(
+                f"every row must fit, but {example.id!r} has {max_length + excess} tokens and "
+                f"model.max_length={max_length}\nRaise it, or use data.on_too_long=shorten_reasoning"
+            )
+        if excess > 0 and on_too_long is Truncation.shorten_reasoning and prompt.reasoning:
+            tail = shorten(example, excess, shots, prompt, tokenizer)
+            shortened += bool(tail)
+        elif excess > 0:
+            tail = []
+        if not tail:
+            dropped += 1
+            continue
+        input_ids.append(head + tail)
+        counted = 1 if prompt.loss_on is LossOn.all else 0
+        completion_mask.append([counted] * len(head) + [1] * len(tail))
+    return TokenizedRows(input_ids, completion_mask, key, dropped, shortened, from_cache=False)
+
+
+def token_parts(
+    example: Example, shots: Sequence[Example], prompt: PromptConfig, tokenizer: Any
+) -> tuple[list[int], list[int]]:
+    """Tokens of the prompt, and of the completion with its end token."""
+    rendered = render(example, shots, prompt, tokenizer)
+    head = prompt_tokens(rendered.prompt, prompt, tokenizer)
+    return head, [*completion_tokens(rendered.completion, tokenizer), tokenizer.eos_token_id]
+
+
+def shorten(example: Example, excess: int, shots: Sequence[Example], prompt: PromptConfig, tokenizer: Any) -> list[int]:
+    """The completion with at least `excess` tokens less of reasoning, cut at its end; empty where that is not enough."""
+    reasoning = completion_tokens(example.reasoning, tokenizer)
+    wanted = len(token_parts(example, shots, prompt, tokenizer)[1]) - excess
+    # Cut text may tokenise to a token more at the seam, so cut until the whole fits.
+    for keep in range(len(reasoning) - excess, 0, -1):
+        cut = replace(example, reasoning=tokenizer.decode(reasoning[:keep], skip_special_tokens=True).strip())
+        tail = token_parts(cut, shots, prompt, tokenizer)[1]
+        if len(tail) <= wanted:
+            return tail
+    return []
+
+
+def cache_key(
+    examples: Sequence[Example],
+    shots: Sequence[Example],
+    prompt: PromptConfig,
+    on_too_long: Truncation,
+    max_length: int,
+    tokenizer: Any,
+) -> str:
+    """sha256 of everything that the rows depend on."""
+    parts = {
+        "format": FORMAT,
+        "examples": fingerprint(examples),
+        "shots": fingerprint(shots),
+        "prompt": {**asdict(prompt), "loss_on": prompt.loss_on.name},
+        "on_too_long": on_too_long.name,
+        "max_length": max_length,
+        "tokenizer": tokenizer_fingerprint(tokenizer),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def tokenizer_fingerprint(tokenizer: Any) -> str:
+    """sha256 of vocabulary, merges, special tokens and chat template."""
+    parts = [
+        tokenizer.backend_tokenizer.to_str(),
+        str(tokenizer.chat_template),
+        json.dumps(tokenizer.special_tokens_map),
+    ]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def read_cache(path: Path, key: str) -> TokenizedRows | None:
+    """The rows at `path`; None where there are none, or not whole."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    return TokenizedRows(**content, fingerprint=key, from_cache=True)
+
+
+def write_cache(path: Path, rows: TokenizedRows) -> None:
+    """Keep `rows` for the next run, whole or not at all."""
+    content = {name: getattr(rows, name) for name in ("input_ids", "completion_mask", "dropped", "shortened")}
+    write_text(path, json.dumps(content, separators=(",", ":")))

@@ -1,0 +1,218 @@
+"""Where rows come from: the package, a local file, or the Hugging Face hub; and which of them are held out."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from medbot_exp.config import DataConfig
+from medbot_exp.data.example import Example, Split
+from medbot_exp.errors import DataError
+
+BUNDLED = Path(__file__).parent / "bundled"
+Row = dict[str, Any]
+
+
+def load(data: DataConfig) -> Split:
+    """The examples of `data`, split into training and held-out rows.
+
+    Raises:
+        DataError: the source is missing, malformed, empty, or a row lacks what the prompt needs.
+    """
+    place, rows = read(data)
+    if data.limit is not None:
+        rows = rows[: data.limit]
+    if not rows:
+        raise DataError(f"a data set must hold at least one row, but {place} holds none")
+    check_columns(data, rows[0], place)
+    examples = [to_example(row, number, data, place) for number, row in enumerate(rows, start=1)]
+    seen: dict[str, int] = {}
+    for number, example in enumerate(examples, start=1):
+        if example.id in seen:
+            raise DataError(
+                f"row ids must be unique, but {place} has {example.id!r} in rows {seen[example.id]} and {number}\n"
+                "Mend the file, or use data.columns.id=null to number the rows"
+            )
+        seen[example.id] = number
+    split = divide(examples, rows, data)
+    if not split.train or not split.validation:
+        raise DataError(
+            f"both parts must hold a row, but {place} gave {len(split.train)} to train on and "
+            f"{len(split.validation)} held out; change data.validation or data.limit"
+        )
+    return split
+
+
+def read(data: DataConfig) -> tuple[str, list[Row]]:
+    """What to call the source in messages, and its rows."""
+    if data.path is not None:
+        return data.path, read_file(Path(data.path).expanduser())
+    if data.bundled is not None:
+        return data.bundled, read_file(BUNDLED / data.bundled)
+    return str(data.hub), read_hub(data)
+
+
+def read_file(path: Path) -> list[Row]:
+    """The rows of a JSON, JSONL, CSV or Parquet file.
+
+    Raises:
+        DataError: no such file, an unknown kind, or malformed content (with its line).
+    """
+    readers = {".json": read_json, ".jsonl": read_jsonl, ".csv": read_csv, ".parquet": read_parquet}
+    if not path.is_file():
+        raise DataError(f"`data.path` must name a file, but there is none at {path}")
+    if path.suffix.lower() not in readers:
+        raise DataError(f"a data file must end in {', '.join(readers)}, but got {path}")
+    try:
+        return list(readers[path.suffix.lower()](path))
+    except UnicodeDecodeError as error:
+        raise DataError(f"a data file must be UTF-8 text, but {path} is not: {error}; convert it first") from error
+
+
+def read_json(path: Path) -> list[Row]:
+    """The objects of a JSON array."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise DataError(f"a .json file must be valid JSON, but {path}, line {error.lineno}: {error.msg}") from error
+    if not isinstance(content, list):
+        raise DataError(f"a .json file must hold a list of objects, but {path} holds a {type(content).__name__}")
+    return [as_row(row, f"{path}, element {number}") for number, row in enumerate(content, start=1)]
+
+
+def read_jsonl(path: Path) -> Iterator[Row]:
+    """One object a line; blank lines do not count."""
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                try:
+                    yield as_row(json.loads(line), f"{path}, line {number}")
+                except json.JSONDecodeError as error:
+                    raise DataError(
+                        f"each line of a .jsonl file must be valid JSON, but {path}, line {number}: {error.msg}"
+                    ) from error
+
+
+def read_csv(path: Path) -> Iterator[Row]:
+    """Rows under the header in the first line."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, strict=True)
+        try:
+            for row in reader:
+                if None in row or None in row.values():
+                    raise DataError(
+                        f"each row of a .csv file must have the header's {len(reader.fieldnames or [])} columns, "
+                        f"but {path}, line {reader.line_num} has not; quote commas inside a cell"
+                    )
+                yield row
+        except csv.Error as error:
+            raise DataError(f"a .csv file must be well-formed, but {path}, line {reader.line_num}: {error}") from error
+
+
+def read_parquet(path: Path) -> list[Row]:
+    """The rows of a Parquet file."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.parquet.read_table(path).to_pylist()
+    except pyarrow.ArrowException as error:
+        raise DataError(f"a .parquet file must be valid Parquet, but {path}: {error}") from error
+
+
+def read_hub(data: DataConfig) -> list[Row]:
+    """The first `limit` rows of a data set on the Hugging Face hub, at `revision`.
+
+    Raises:
+        DataError: the hub cannot be reached, or does not know the data set.
+    """
+    import datasets
+
+    split = str(data.hub_split) + (f"[:{data.limit}]" if data.limit is not None else "")
+    try:
+        return list(datasets.load_dataset(str(data.hub), data.hub_config, split=split, revision=data.revision))
+    except Exception as error:  # the hub's client raises over a dozen unrelated types
+        raise DataError(
+            f"`data.hub` must be reachable and hold {data.hub_config}/{data.hub_split}, but got data.hub={data.hub}: "
+            f"{str(error).strip().splitlines()[0]}\nOffline, give the rows as a local file: data.path=<file>"
+        ) from error
+
+
+def as_row(value: Any, place: str) -> Row:
+    """`value`, once it is an object."""
+    if not isinstance(value, dict):
+        raise DataError(f"a row must be an object with named fields, but {place} is a {type(value).__name__}")
+    return value
+
+
+def check_columns(data: DataConfig, row: Row, place: str) -> None:
+    """Raise a DataError for mapped columns that the source does not have, naming those it has."""
+    missing = [
+        f"data.columns.{key}={column}"
+        for key, column in vars(data.columns).items()
+        if column is not None and column not in row
+    ]
+    if missing:
+        raise DataError(
+            f"every mapped column must exist, but {place} has no {', '.join(missing)}; it has: {', '.join(map(str, row))}"
+        )
+
+
+def to_example(row: Row, number: int, data: DataConfig, place: str) -> Example:
+    """The example in `row`, the `number`th of its source."""
+    columns = data.columns
+
+    def text(key: str, column: str | None, needed: bool) -> str:
+        value = row.get(column) if column is not None else None
+        cleaned = "" if value is None else str(value).strip()
+        if needed and not cleaned:
+            raise DataError(f"every row must have its {key}, but {place}, row {number} has an empty {column!r}")
+        return cleaned
+
+    options, label = choices(row, columns.options, columns.label, f"{place}, row {number}")
+    return Example(
+        id=text("id", columns.id, needed=True) if columns.id is not None else f"{data.name}-{number:06d}",
+        question=text("question", columns.question, needed=True),
+        reasoning=text("reasoning", columns.reasoning, needed=columns.reasoning is not None),
+        answer=text("answer", columns.answer, needed=True),
+        options=options,
+        label=label,
+    )
+
+
+def choices(row: Row, options: str | None, label: str | None, place: str) -> tuple[tuple[str, ...], int | None]:
+    """Options in the order of their letters, and the index of the right one."""
+    if options is None or label is None:
+        return (), None
+    value = row[options]
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise DataError(f"options must be a mapping of letter to text, but {place} has {value!r}") from error
+    if not isinstance(value, dict) or len(value) < 2:
+        raise DataError(f"options must map two letters or more to texts, but {place} has {value!r}")
+    letters = sorted(value)
+    if row[label] not in letters:
+        raise DataError(f"a label must be one of the options {', '.join(letters)}, but {place} has {row[label]!r}")
+    return tuple(str(value[letter]) for letter in letters), letters.index(row[label])
+
+
+def divide(examples: list[Example], rows: Iterable[Row], data: DataConfig) -> Split:
+    """Held out: the rows that the source marks, else those with the smallest hash of their id.
+
+    The hash makes the split a property of the rows: no seed, and no other row, moves a row across.
+    """
+    if data.columns.split is not None:
+        held_out = {e.id for e, row in zip(examples, rows, strict=True) if row[data.columns.split] == "validation"}
+    else:
+        assert data.validation is not None
+        count = int(data.validation) if data.validation >= 1 else max(1, round(len(examples) * data.validation))
+        by_hash = sorted(examples, key=lambda example: hashlib.sha256(example.id.encode()).digest())
+        held_out = {example.id for example in by_hash[:count]}
+    return Split(
+        train=[example for example in examples if example.id not in held_out],
+        validation=[example for example in examples if example.id in held_out],
+    )

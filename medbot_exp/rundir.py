@@ -1,0 +1,221 @@
+"""The run directory: the only file that names the files in it.
+
+multirun/runs/<date>/<time>-<name>/  or  multirun/<study>/trial-0007/
+  .hydra/  config.yaml (resolved)  manifest.json  metrics.jsonl  result.json  predictions/<benchmark>.jsonl
+  adapter/ (PEFT format)  checkpoints/  wandb/  run.log
+"""
+
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from medbot_exp.config import checked_label
+from medbot_exp.errors import RunDirectoryError
+
+CHECKPOINT_PATTERN = re.compile(r"checkpoint-(\d+)")
+
+
+@dataclass(frozen=True)
+class HydraFiles:
+    """What Hydra would have written into .hydra/, and the resolved config, as YAML texts."""
+
+    config: str
+    hydra: str
+    overrides: str
+    resolved: str
+
+
+class RunDirectory:
+    """The paths of one run. Readers use it on any run; the run itself calls `claim` or `resume` first."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.manifest = self.path / "manifest.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.result = self.path / "result.json"
+        self.adapter = self.path / "adapter"
+        self.checkpoints = self.path / "checkpoints"
+        self.log = self.path / "run.log"
+
+    def __str__(self) -> str:
+        """The path as a user would type it: relative where it lies below the working directory."""
+        return os.path.relpath(self.path) if self.path.is_relative_to(Path.cwd()) else str(self.path)
+
+    def predictions(self, benchmark: str) -> Path:
+        """The JSONL file with one line per answered item of `benchmark`."""
+        return self.path / "predictions" / f"{benchmark}.jsonl"
+
+    def claim(self, hydra_files: HydraFiles) -> None:
+        """Make the directory this run's own.
+
+        Raises:
+            RunDirectoryError: it holds a file already.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        # run.log is created exclusively: of two processes that want the directory, one gets it.
+        try:
+            taken = any(self.path.iterdir())
+            if not taken:
+                self.log.touch(exist_ok=False)
+        except FileExistsError:
+            taken = True
+        if taken:
+            raise RunDirectoryError(
+                f"a run directory must be new, but {self} is not empty\n"
+                f"Choose another, or go on with that run: trainer.resume={self}"
+            )
+        (self.path / ".hydra").mkdir()
+        for name in ("config", "hydra", "overrides"):
+            (self.path / ".hydra" / f"{name}.yaml").write_text(getattr(hydra_files, name), encoding="utf-8")
+        self.config.write_text(hydra_files.resolved, encoding="utf-8")
+
+    def resume(self, hydra_files: HydraFiles) -> int:
+        """The step of the checkpoint to go on from, after making sure that it is the same run.
+
+        Raises:
+            RunDirectoryError: no run, a finished run, or a run of another config.
+        """
+        if not self.config.is_file():
+            raise RunDirectoryError(f"`trainer.resume` must name a run directory, but {self} holds no config.yaml")
+        if self.status() == "complete":
+            raise RunDirectoryError(f"an unfinished run can be resumed, but {self} is complete; see {self.result}")
+        differing = differences(self.config.read_text(encoding="utf-8"), hydra_files.resolved)
+        if differing:
+            raise RunDirectoryError(
+                f"a run is resumed with its own config, but {self} differs in\n"
+                + "\n".join(f"  {key}: {old} there, {new} here" for key, old, new in differing)
+                + "\nRepeat the command that started it, with trainer.resume added"
+            )
+        checkpoint = self.last_checkpoint()
+        return 0 if checkpoint is None else step_of(checkpoint)
+
+    def status(self) -> str | None:
+        """`status` of result.json; None while the run has not ended."""
+        return json.loads(self.result.read_text(encoding="utf-8"))["status"] if self.result.is_file() else None
+
+    def last_checkpoint(self) -> Path | None:
+        """The newest checkpoint that was written to its end."""
+        whole = [path for path in self.checkpoints.glob("checkpoint-*") if (path / "complete").is_file()]
+        return max(whole, key=step_of, default=None)
+
+    def seal_checkpoint(self, step: int) -> None:
+        """Mark the checkpoint of `step` as written to its end: without the mark it does not count."""
+        folder = self.checkpoints / f"checkpoint-{step}"
+        for path in folder.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        (folder / "complete").touch()
+
+    def open_log(self) -> logging.Handler:
+        """A handler that adds every log record to run.log; the caller removes it."""
+        handler = logging.FileHandler(self.log, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        return handler
+
+    def discard_empty(self) -> None:
+        """Remove the directory, and the parents that it alone filled, while they are empty."""
+        for path in (self.path, *list(self.path.parents)[:2]):
+            try:
+                path.rmdir()
+            except OSError:
+                return
+
+
+def run_directory(root: str, name: str, resume: str | None) -> str:
+    """Where a single run goes: `resume`, or a path below `root` that nobody has."""
+    if resume is not None:
+        return resume
+    now = datetime.now()
+    day = Path(root, "runs", f"{now:%Y-%m-%d}")
+    path = day / f"{now:%H-%M-%S}-{checked_label('name', name)}"
+    count = 1
+    while path.exists():
+        count += 1
+        path = day / f"{now:%H-%M-%S}-{name}-{count}"
+    return str(path)
+
+
+def study_directory(root: str, study: str) -> str:
+    """Where the trials of a study go."""
+    return str(Path(root, checked_label("study", study)))
+
+
+def trial_name(number: int) -> str:
+    """The directory of trial `number` below its study."""
+    return f"trial-{int(number):04d}"
+
+
+def step_of(checkpoint: Path) -> int:
+    """The optimizer step in a checkpoint's name."""
+    found = CHECKPOINT_PATTERN.fullmatch(checkpoint.name)
+    return int(found.group(1)) if found else -1
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace `path` so that a reader sees the old file or the whole new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replace `path` by `content` as one JSON value, whole or not at all."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSONL file of ours; a torn last line (a killed writer's) does not count."""
+    if not path.is_file():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Replace `path` by `rows`, one JSON object a line, whole or not at all."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+# What may differ between a run and its resumption: none of it changes what is computed.
+RESUME_IGNORES = ("trainer.resume", "tracking.", "name", "study", "root", "cache_dir")
+
+
+def differences(old: str, new: str) -> list[tuple[str, Any, Any]]:
+    """Keys whose values differ between two resolved configs, where that matters to the computation."""
+    from omegaconf import OmegaConf
+
+    before = dict(leaves(OmegaConf.to_container(OmegaConf.create(old))))
+    after = dict(leaves(OmegaConf.to_container(OmegaConf.create(new))))
+    return [
+        (key, before.get(key), after.get(key))
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key) and not key.startswith(RESUME_IGNORES)
+    ]
+
+
+def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of every leaf of nested dicts."""
+    if isinstance(node, dict) and node:
+        for key, value in node.items():
+            yield from leaves(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, node

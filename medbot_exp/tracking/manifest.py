@@ -1,0 +1,90 @@
+"""What a run was made of: enough to know, a year later, whether two runs could have differed."""
+
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "medbot-exp",
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "datasets",
+    "accelerate",
+    "tokenizers",
+    "hydra-core",
+    "omegaconf",
+    "wandb",
+    "optuna",
+    "numpy",
+    "bitsandbytes",
+    "unsloth",
+)
+
+
+def environment() -> dict[str, Any]:
+    """Command line, code, packages and hardware of this process."""
+    return {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "git": git_state(Path(__file__).parent),
+        "python": platform.python_version(),
+        "packages": {name: found for name in PACKAGES if (found := installed(name))},
+        "hardware": hardware(),
+    }
+
+
+def installed(name: str) -> str | None:
+    """The installed version of a distribution; None without one."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def git_state(directory: Path) -> dict[str, Any] | None:
+    """Commit of the checkout that the package runs from and whether it was changed; None outside a checkout."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(directory), *arguments], capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    # A wheel may be installed below somebody else's checkout: only files that git tracks count.
+    if not git("ls-files", "manifest.py"):
+        return None
+    commit = git("rev-parse", "HEAD")
+    return None if commit is None else {"commit": commit, "dirty": bool(git("status", "--porcelain"))}
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores, memory in GiB, and the GPUs that torch sees."""
+    import torch
+
+    gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    return {
+        "machine": platform.machine(),
+        "processor": processor_name(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "gpus": [{"name": gpu.name, "memory_gib": round(gpu.total_memory / 2**30, 1)} for gpu in gpus],
+    }
+
+
+def processor_name() -> str:
+    """The processor's own name where Linux tells it, else what Python knows."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.processor(),
+    )

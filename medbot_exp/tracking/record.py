@@ -1,0 +1,71 @@
+"""The record of a run in its own files, and the mirror that gets a copy of every line.
+
+The files are the source: everything that reads runs reads them. The mirror (W&B, or nothing) is for looking.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medbot_exp.rundir import RunDirectory, read_jsonl, write_json, write_jsonl
+
+
+class Mirror:
+    """Where copies go: this one drops them (tracking=none)."""
+
+    description = "files only"
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Take the metrics of one step."""
+
+    def summarize(self, result: Mapping[str, Any]) -> None:
+        """Take what result.json holds."""
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Take a table of texts."""
+
+    def adapter(self, directory: Path) -> None:
+        """Take the trained adapter."""
+
+    def finish(self, failed: bool) -> None:
+        """Close; nothing is taken afterwards."""
+
+
+class Record:
+    """metrics.jsonl, predictions/ and result.json of one run."""
+
+    def __init__(self, directory: RunDirectory, mirror: Mirror):
+        self.directory = directory
+        self.mirror = mirror
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Append `metrics` of optimizer step `step`, one JSON line, on disk before this returns."""
+        finite = {key: value if math.isfinite(value) else str(value) for key, value in metrics.items()}
+        with self.directory.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **finite}) + "\n")
+        self.mirror.log(step, metrics)
+
+    def rewind(self, step: int) -> None:
+        """Forget lines after `step`: a resumed run writes them again."""
+        write_jsonl(self.directory.metrics, [row for row in self.lines() if row["step"] <= step])
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl so far."""
+        return read_jsonl(self.directory.metrics)
+
+    def known(self, step: int) -> dict[str, Any]:
+        """All metrics that were logged for `step`, in one dict."""
+        merged: dict[str, Any] = {}
+        for row in self.lines():
+            if row["step"] == step:
+                merged |= row
+        merged.pop("step", None)
+        return merged
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write result.json, then close the mirror."""
+        write_json(self.directory.result, dict(result))
+        self.mirror.summarize(result)
+        self.mirror.finish(failed=result["status"] == "failed")

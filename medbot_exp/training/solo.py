@@ -1,0 +1,315 @@
+"""One adapter, trained by TRL's SFTTrainer on rows that we tokenised.
+
+TRL and transformers do the training. Added here: the held-out loss as a mean over tokens, an end with the
+step named when the loss leaves the numbers, checkpoints that count only when whole, and a clean stop.
+"""
+
+import math
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from datasets import Dataset
+from transformers import EarlyStoppingCallback, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from medbot_exp.config import OptimizerConfig, Precision, TrainerConfig
+from medbot_exp.data.prepare import TokenizedRows
+from medbot_exp.errors import ConfigError, DivergenceError
+from medbot_exp.evaluation.score import held_out_loss
+from medbot_exp.rundir import RunDirectory, step_of
+from medbot_exp.tracking.record import Record
+
+# What TRL logs, under the names of our record; the rest repeats or belongs to the end.
+METRICS = {
+    "loss": "train/loss",
+    "learning_rate": "train/learning_rate",
+    "grad_norm": "train/grad_norm",
+    "entropy": "train/entropy",
+    "mean_token_accuracy": "train/token_accuracy",
+    "epoch": "train/epoch",
+}
+
+
+class Progress(Protocol):
+    """Shows a person how the training goes."""
+
+    def begin(self, step: int, steps: int) -> None:
+        """Training starts (or goes on) behind `step` of `steps`."""
+
+    def update(self, step: int, metrics: dict[str, float]) -> None:
+        """Metrics of `step` were logged."""
+
+    def end(self) -> None:
+        """Training is over, however it ended."""
+
+
+@dataclass
+class Meter:
+    """Tokens and seconds of training steps alone: evaluations and checkpoints do not count."""
+
+    tokens: int = 0
+    seconds: float = 0.0
+    started: float = 0.0
+
+    def tokens_per_second(self) -> float:
+        """Tokens of prompt and completion, padding left out, per second of training steps."""
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+
+@dataclass
+class Stop:
+    """Whether the user asked to stop after the current step."""
+
+    requested: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended.
+
+    Attributes:
+        step: optimizer steps done, those before a resumption included.
+        steps: optimizer steps of an unbroken run.
+        validation_loss: of the adapter that is in the model now, where it was measured; None otherwise.
+        stopped: the user asked to stop before the end.
+    """
+
+    step: int
+    steps: int
+    validation_loss: float | None
+    meter: Meter
+    stopped: bool
+
+
+@dataclass
+class Observer(TrainerCallback):
+    """Carries what happens in the trainer to the record, the progress display and the checkpoints' marks."""
+
+    record: Record
+    progress: Progress
+    directory: RunDirectory
+    meter: Meter
+    stop: Stop
+    checkpoint_limit: int
+    losses: dict[int, float] = field(default_factory=dict)
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.progress.begin(state.global_step, state.max_steps)
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.meter.started = time.perf_counter()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.meter.seconds += time.perf_counter() - self.meter.started
+        if self.stop.requested:
+            control.should_save = control.should_training_stop = True
+        return control
+
+    def on_log(self, args, state, control, logs, **kwargs):
+        if "eval_loss" in logs:
+            self.losses[state.global_step] = logs["eval_loss"]
+            metrics = {
+                "validation/loss": logs["eval_loss"],
+                "validation/perplexity": math.exp(logs["eval_loss"]),
+            }
+        elif "loss" in logs:
+            metrics = {ours: float(logs[theirs]) for theirs, ours in METRICS.items() if theirs in logs}
+            metrics["train/tokens_per_second"] = self.meter.tokens_per_second()
+        else:
+            return
+        self.record.log(state.global_step, metrics)
+        self.progress.update(state.global_step, metrics)
+
+    def on_save(self, args, state, control, **kwargs):
+        self.directory.seal_checkpoint(state.global_step)
+        # Older ones go only now that the new one is whole; the best one stays.
+        kept = sorted(self.directory.checkpoints.glob("checkpoint-*"), key=step_of)
+        for old in kept[: -self.checkpoint_limit]:
+            if str(old) != state.best_model_checkpoint:
+                (old / "complete").unlink(missing_ok=True)
+                shutil.rmtree(old)
+
+
+class Trainer(SFTTrainer):
+    """SFTTrainer that measures the held-out loss per token and ends when the training loss is no number."""
+
+    def __init__(self, *args, held_out: TokenizedRows, eval_batch_size: int, meter: Meter, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.held_out = held_out
+        self.eval_batch_size = eval_batch_size
+        self.meter = meter
+
+    def training_step(self, model, inputs, *args, **kwargs):
+        self.meter.tokens += int(inputs["attention_mask"].sum())
+        loss = super().training_step(model, inputs, *args, **kwargs)
+        if not torch.isfinite(loss):
+            raise DivergenceError(
+                f"the training loss must stay finite, but was {loss.item()} at step {self.state.global_step + 1}\n"
+                f"Lower optimizer.lr (now {self.args.learning_rate:g}), or raise optimizer.warmup_ratio"
+            )
+        return loss
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
+        loss = held_out_loss(self.model, self.held_out, self.eval_batch_size, self.processing_class.pad_token_id)
+        metrics = {f"{metric_key_prefix}_loss": loss}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+def train(
+    model: Any,
+    tokenizer: Any,
+    rows: TokenizedRows,
+    held_out: TokenizedRows,
+    trainer: TrainerConfig,
+    optimizer: OptimizerConfig,
+    seed: int,
+    directory: RunDirectory,
+    record: Record,
+    progress: Progress,
+) -> Outcome:
+    """Train the adapter in `model` on `rows`; checkpoints, metrics and progress go where they belong.
+
+    Goes on from the last whole checkpoint in `directory`, if there is one.
+
+    Raises:
+        ConfigError: a value that transformers does not accept.
+        DivergenceError: the loss became NaN or infinite.
+    """
+    meter, stop = Meter(), Stop()
+    observer = Observer(record, progress, directory, meter, stop, trainer.checkpoint_limit)
+    callbacks: list[TrainerCallback] = [observer]
+    if trainer.early_stopping_patience is not None:
+        callbacks.append(EarlyStoppingCallback(trainer.early_stopping_patience, trainer.early_stopping_min_delta))
+    arguments = training_arguments(model, trainer, optimizer, seed, directory)
+    engine = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=dataset(rows),
+        eval_dataset=dataset(held_out),
+        processing_class=tokenizer,
+        callbacks=callbacks,
+        optimizers=(lora_plus(model, arguments, optimizer), None),
+        held_out=held_out,
+        eval_batch_size=trainer.eval_batch_size,
+        meter=meter,
+    )
+    # Our observer prints and records; TRL's own printer would print dictionaries as well.
+    for callback in list(engine.callback_handler.callbacks):
+        if type(callback).__name__ in ("PrinterCallback", "ProgressCallback"):
+            engine.remove_callback(callback)
+    checkpoint = directory.last_checkpoint()
+    with stop_after_step(stop):
+        try:
+            engine.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        finally:
+            progress.end()
+    state = engine.state
+    best_is_loaded = arguments.load_best_model_at_end and state.best_global_step is not None
+    measured_at = state.best_global_step if best_is_loaded else state.global_step
+    return Outcome(
+        step=state.global_step,
+        steps=state.max_steps,
+        validation_loss=observer.losses.get(measured_at or 0),
+        meter=meter,
+        stopped=stop.requested and state.global_step < state.max_steps,
+    )
+
+
+def training_arguments(
+    model: Any, trainer: TrainerConfig, optimizer: OptimizerConfig, seed: int, directory: RunDirectory
+) -> SFTConfig:
+    """TRL's configuration for ours."""
+    precision = choose_precision(trainer.precision, model.device)
+    early_stopping = trainer.early_stopping_patience is not None
+    try:
+        return SFTConfig(
+            output_dir=str(directory.checkpoints),
+            num_train_epochs=trainer.epochs,
+            max_steps=trainer.max_steps,
+            per_device_train_batch_size=trainer.batch_size,
+            per_device_eval_batch_size=trainer.eval_batch_size,
+            gradient_accumulation_steps=trainer.gradient_accumulation_steps,
+            learning_rate=optimizer.lr,
+            lr_scheduler_type=optimizer.schedule,
+            warmup_steps=optimizer.warmup_ratio,  # below 1 it is a share
+            weight_decay=optimizer.weight_decay,
+            max_grad_norm=optimizer.max_grad_norm,
+            optim=optimizer.name,
+            bf16=precision is Precision.bf16,
+            fp16=precision is Precision.fp16,
+            use_cpu=model.device.type == "cpu",
+            gradient_checkpointing=trainer.gradient_checkpointing,
+            logging_steps=trainer.logging_steps,
+            logging_nan_inf_filter=False,
+            eval_strategy="steps",
+            eval_steps=trainer.eval_steps,
+            save_strategy="steps",
+            save_steps=trainer.checkpoint_steps,
+            save_total_limit=None,  # Observer.on_save removes old checkpoints, once the new one is whole
+            load_best_model_at_end=early_stopping,
+            metric_for_best_model="eval_loss",
+            greater_is_better=False,
+            restore_callback_states_from_checkpoint=True,
+            seed=seed,
+            completion_only_loss=True,
+            max_length=None,  # rows come truncated
+            report_to="none",
+            disable_tqdm=True,
+            dataloader_pin_memory=model.device.type == "cuda",
+        )
+    except ValueError as error:
+        raise ConfigError(
+            f"transformers must accept optimizer.name={optimizer.name} and optimizer.schedule={optimizer.schedule}, "
+            f"but: {str(error).strip().splitlines()[0]}"
+        ) from error
+
+
+def choose_precision(precision: Precision, device: torch.device) -> Precision:
+    """The arithmetic of the training step: as asked, or the best that the device has."""
+    if precision is not Precision.auto:
+        return precision
+    if device.type != "cuda":
+        return Precision.fp32
+    return Precision.bf16 if torch.cuda.is_bf16_supported(including_emulation=False) else Precision.fp16
+
+
+def lora_plus(model: Any, arguments: SFTConfig, optimizer: OptimizerConfig) -> torch.optim.Optimizer | None:
+    """The optimizer of LoRA+ (arXiv 2402.12354): B matrices learn `lora_plus_ratio` times faster; None without it."""
+    if optimizer.lora_plus_ratio is None:
+        return None
+    from peft.optimizers import create_loraplus_optimizer
+
+    kind, options = SFTTrainer.get_optimizer_cls_and_kwargs(arguments, model)
+    return create_loraplus_optimizer(
+        model=model, optimizer_cls=kind, loraplus_lr_ratio=optimizer.lora_plus_ratio, **options
+    )
+
+
+def dataset(rows: TokenizedRows) -> Dataset:
+    """`rows` as TRL takes them: tokenised, so it does not touch them, the mask deciding what counts."""
+    return Dataset.from_dict({"input_ids": rows.input_ids, "completion_mask": rows.completion_mask})
+
+
+@contextmanager
+def stop_after_step(stop: Stop) -> Iterator[None]:
+    """SIGINT and SIGTERM end the training after the current step, with a checkpoint; a second one ends it at once."""
+
+    def ask(number, frame):
+        if stop.requested:
+            raise KeyboardInterrupt
+        stop.requested = True
+
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
