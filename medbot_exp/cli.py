@@ -8,6 +8,7 @@ import os
 import sys
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -40,7 +41,7 @@ def main(cfg: DictConfig) -> float | None:
         raise
 
 
-def perform(cfg: DictConfig, settings: DictConfig, study: str | None) -> float | None:
+def perform(cfg: DictConfig, settings: HydraConf, study: str | None) -> float | None:
     """Check `cfg` and run its task in Hydra's output directory."""
     directory = rundir.RunDirectory(settings.runtime.output_dir)
     try:
@@ -50,7 +51,7 @@ def perform(cfg: DictConfig, settings: DictConfig, study: str | None) -> float |
         raise
     hydra_files = rundir.HydraFiles(
         config=OmegaConf.to_yaml(cfg),
-        hydra=OmegaConf.to_yaml(OmegaConf.masked_copy(HydraConfig.instance().cfg, "hydra")),
+        hydra=OmegaConf.to_yaml(HydraConfig.instance().cfg),
         overrides=OmegaConf.to_yaml(settings.overrides.task),
         resolved=OmegaConf.to_yaml(cfg, resolve=True),
     )

@@ -6,6 +6,7 @@ can cause becomes a ConfigError with the key as typed, the names there are, and 
 
 import difflib
 import re
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 
 import yaml
@@ -43,7 +44,7 @@ def explain(error: BaseException) -> MedbotError | None:
     return None
 
 
-def causes(error: BaseException | None):
+def causes(error: BaseException | None) -> Iterator[BaseException]:
     """`error` and what it was raised from, outermost first."""
     while error is not None:
         yield error

@@ -132,7 +132,7 @@ def token_parts(
 
 
 def shorten(example: Example, excess: int, shots: Sequence[Example], prompt: PromptConfig, tokenizer: Any) -> list[int]:
-    """The completion with at least `excess` tokens less of reasoning, cut at its end; empty where that is not enough."""
+    """The completion with `excess` tokens less of reasoning, or more, cut at its end; empty where it has too few."""
     reasoning = completion_tokens(example.reasoning, tokenizer)
     wanted = len(token_parts(example, shots, prompt, tokenizer)[1]) - excess
     # Cut text may tokenise to a token more at the seam, so cut until the whole fits.

@@ -156,7 +156,8 @@ def check_columns(data: DataConfig, row: Row, place: str) -> None:
     ]
     if missing:
         raise DataError(
-            f"every mapped column must exist, but {place} has no {', '.join(missing)}; it has: {', '.join(map(str, row))}"
+            f"every mapped column must exist, but {place} has no {', '.join(missing)}; "
+            f"it has: {', '.join(map(str, row))}"
         )
 
 

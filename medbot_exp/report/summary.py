@@ -1,6 +1,6 @@
 """The end of a run: one table, the written answers, and what to type next."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -54,7 +54,9 @@ def print_summary(
         console.print(f"  {name:<9} {escape(value)}", soft_wrap=True, highlight=False)
 
 
-def rows_of(before: Mapping[str, float], after: Mapping[str, float]):
+def rows_of(
+    before: Mapping[str, float], after: Mapping[str, float]
+) -> Iterator[tuple[str, str, Callable[[float], str]]]:
     """(label, metric, format) of every row of the table."""
     yield "held-out loss (nats/token)", "validation/loss", "{:.4f}".format
     yield "held-out perplexity", "validation/perplexity", "{:.2f}".format

@@ -8,13 +8,14 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import yaml
+from rich.console import Console
 
 from medbot_exp import rundir
 from medbot_exp.config import BackendName, RunConfig, TrackingName
@@ -23,6 +24,7 @@ from medbot_exp.data.example import Example, Split, fingerprint
 from medbot_exp.data.prepare import TokenizedRows, tokenize
 from medbot_exp.errors import ConfigError, Interrupted, MedbotError, StorageError, storage_error
 from medbot_exp.report.progress import progress_for, stderr_console
+from medbot_exp.report.summary import print_summary
 from medbot_exp.tracking.record import Mirror, Record
 
 log = logging.getLogger(__name__)
@@ -85,7 +87,7 @@ def run(
     record = Record(directory, Mirror())
     clock = Clock()
     try:
-        result = perform(config, directory, record, clock, hydra_files, study, resumed_from)
+        result, samples = perform(config, directory, record, clock, hydra_files, study, resumed_from)
     except (KeyboardInterrupt, Interrupted) as stop:
         log.info("stopped")
         record.mirror.finish(failed=False)
@@ -105,6 +107,9 @@ def run(
         logging.captureWarnings(False)
         logging.getLogger().removeHandler(handler)
         handler.close()
+    # The run is recorded: a reader that closed the pipe does not make it a failure.
+    with suppress(BrokenPipeError):
+        print_summary(Console(), result, samples, str(directory), record.mirror.description, following(config))
     return result["objective"][config.objective.metric]
 
 
@@ -116,8 +121,8 @@ def perform(
     hydra_files: rundir.HydraFiles,
     study: str | None,
     resumed_from: int | None,
-) -> dict[str, Any]:
-    """The phases of a run; the content of result.json."""
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The phases of a run; the content of result.json and of predictions/samples.jsonl."""
     split = sources.load(config.data)
     with clock.phase("load"):
         quiet_libraries()
@@ -125,7 +130,6 @@ def perform(
 
         from medbot_exp import model
         from medbot_exp.evaluation.benchmarks import cases
-        from medbot_exp.report.summary import print_summary
         from medbot_exp.tracking.manifest import environment
         from medbot_exp.training.memory import keep_freed_memory, peak_memory_gib
         from medbot_exp.training.solo import choose_precision, train
@@ -208,10 +212,7 @@ def perform(
             "error": None,
         }
         record.finish(result)
-    from rich.console import Console
-
-    print_summary(Console(), result, samples, str(directory), record.mirror.description, following(config))
-    return result
+    return result, samples
 
 
 def check_backend(config: RunConfig) -> None:

@@ -11,11 +11,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from datasets import Dataset
-from transformers import EarlyStoppingCallback, TrainerCallback
+from peft import load_peft_weights, set_peft_model_state_dict
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainerState
 from trl import SFTConfig, SFTTrainer
 
 from medbot_exp.config import OptimizerConfig, Precision, TrainerConfig
@@ -139,7 +141,7 @@ class Observer(TrainerCallback):
 class Trainer(SFTTrainer):
     """SFTTrainer that measures the held-out loss per token and ends when the training loss is no number."""
 
-    def __init__(self, *args, held_out: TokenizedRows, eval_batch_size: int, meter: Meter, **kwargs):
+    def __init__(self, *args: Any, held_out: TokenizedRows, eval_batch_size: int, meter: Meter, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.held_out = held_out
         self.eval_batch_size = eval_batch_size
@@ -159,7 +161,7 @@ class Trainer(SFTTrainer):
         loss = held_out_loss(self.model, self.held_out, self.eval_batch_size, self.processing_class.pad_token_id)
         metrics = {f"{metric_key_prefix}_loss": loss}
         self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
 
@@ -186,7 +188,8 @@ def train(
     meter, stop = Meter(), Stop()
     observer = Observer(record, progress, directory, meter, stop, trainer.checkpoint_limit)
     callbacks: list[TrainerCallback] = [observer]
-    if trainer.early_stopping_patience is not None:
+    early_stopping = trainer.early_stopping_patience is not None
+    if early_stopping:
         callbacks.append(EarlyStoppingCallback(trainer.early_stopping_patience, trainer.early_stopping_min_delta))
     arguments = training_arguments(model, trainer, optimizer, seed, directory)
     engine = Trainer(
@@ -206,21 +209,36 @@ def train(
         if type(callback).__name__ in ("PrinterCallback", "ProgressCallback"):
             engine.remove_callback(callback)
     checkpoint = directory.last_checkpoint()
+    ended = None if checkpoint is None else ended_state(checkpoint, trainer)
+    if checkpoint is not None and ended is not None:
+        # Asked to go on from the last step, transformers would train one step more.
+        best = ended.best_model_checkpoint if early_stopping else None
+        set_peft_model_state_dict(model, load_peft_weights(best or str(checkpoint), device=str(model.device)))
+        return Outcome(ended.global_step, ended.max_steps, None, meter, stopped=False)
     with stop_after_step(stop):
         try:
             engine.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         finally:
             progress.end()
     state = engine.state
-    best_is_loaded = arguments.load_best_model_at_end and state.best_global_step is not None
-    measured_at = state.best_global_step if best_is_loaded else state.global_step
+    measured_at = state.best_global_step if early_stopping and state.best_global_step else state.global_step
     return Outcome(
         step=state.global_step,
         steps=state.max_steps,
-        validation_loss=observer.losses.get(measured_at or 0),
+        validation_loss=observer.losses.get(measured_at),
         meter=meter,
         stopped=stop.requested and state.global_step < state.max_steps,
     )
+
+
+def ended_state(checkpoint: Path, trainer: TrainerConfig) -> TrainerState | None:
+    """The state in a checkpoint with which training was over already; None for any other."""
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    stopping = state.stateful_callbacks.get("EarlyStoppingCallback", {})
+    waited = stopping.get("attributes", {}).get("early_stopping_patience_counter", 0)
+    patience = trainer.early_stopping_patience
+    over = state.global_step >= state.max_steps or (patience is not None and waited >= patience)
+    return state if over else None
 
 
 def training_arguments(
