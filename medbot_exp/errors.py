@@ -49,13 +49,8 @@ class Interrupted(Exception):
 
 
 STORAGE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM}
-# safetensors and torch report the operating system's error as text alone.
-STORAGE_TEXTS = (
-    "No space left on device",
-    "File too large",
-    "Disk quota exceeded",
-    "PytorchStreamWriter failed",
-)
+# safetensors reports the operating system's error as text alone.
+STORAGE_TEXTS = ("No space left on device", "File too large", "Disk quota exceeded")
 
 
 def storage_error(error: BaseException) -> StorageError | None:
@@ -64,10 +59,15 @@ def storage_error(error: BaseException) -> StorageError | None:
     while cause is not None:
         by_number = isinstance(cause, OSError) and cause.errno in STORAGE_ERRNOS
         if by_number or any(text in str(cause) for text in STORAGE_TEXTS):
-            return StorageError(
-                f"writing must be possible, but got: {cause}\n"
-                "Free some space or choose another place: `root=<directory>` for runs, "
-                "`cache_dir=<directory>` for models and tokenised rows"
-            )
+            return unwritable(cause)
         cause = cause.__cause__ or cause.__context__
     return None
+
+
+def unwritable(cause: BaseException) -> StorageError:
+    """The StorageError for a write that failed with `cause`."""
+    return StorageError(
+        f"writing must be possible, but got: {cause}\n"
+        "Free some space or choose another place: root=<directory> for runs, "
+        "cache_dir=<directory> for models and tokenised rows"
+    )

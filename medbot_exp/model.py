@@ -65,7 +65,7 @@ def load(config: ModelConfig, cache_dir: Path, device: "torch.device") -> Loaded
     if located.directory is None:
         assert config.architecture is not None
         tokenizer = byte_tokenizer()
-        model = random_llama(config.architecture, tokenizer).to(dtype)
+        model = random_llama(config.architecture, tokenizer, config.attention).to(dtype)
     else:
         tokenizer = read_tokenizer(located.directory)
         model = read_weights(config, located.directory, dtype, device)
@@ -388,21 +388,28 @@ def byte_tokenizer() -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
-def random_llama(architecture: ArchitectureConfig, tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedModel":
+def random_llama(
+    architecture: ArchitectureConfig, tokenizer: "PreTrainedTokenizerBase", attention: str
+) -> "PreTrainedModel":
     """A Llama of the given shape, its weights drawn from `architecture.seed`; the global generator is left alone."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoModelForCausalLM, LlamaConfig
 
     shape = asdict(architecture)
     seed = shape.pop("seed")
+    config = LlamaConfig(
+        **shape,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        tie_word_embeddings=True,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return LlamaForCausalLM(
-            LlamaConfig(
-                **shape,
-                bos_token_id=None,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-                tie_word_embeddings=True,
-            )
-        )
+        try:
+            return AutoModelForCausalLM.from_config(config, attn_implementation=attention)
+        except (ValueError, ImportError) as error:
+            raise ModelError(
+                f"`model.architecture` must be a Llama that runs with model.attention={attention}, "
+                f"but: {str(error).strip().splitlines()[0]}"
+            ) from error

@@ -129,7 +129,10 @@ def read_hub(data: DataConfig) -> list[Row]:
         DataError: the hub cannot be reached, or does not know the data set.
     """
     import datasets
+    import huggingface_hub
 
+    datasets.disable_progress_bars()
+    huggingface_hub.utils.logging.set_verbosity_error()  # it tells of every retry
     split = str(data.hub_split) + (f"[:{data.limit}]" if data.limit is not None else "")
     try:
         return list(datasets.load_dataset(str(data.hub), data.hub_config, split=split, revision=data.revision))
@@ -157,7 +160,8 @@ def check_columns(data: DataConfig, row: Row, place: str) -> None:
     if missing:
         raise DataError(
             f"every mapped column must exist, but {place} has no {', '.join(missing)}; "
-            f"it has: {', '.join(map(str, row))}"
+            f"it has: {', '.join(map(str, row))}\n"
+            "Map them with data.columns.<key>=<column>, null where there is none (prompt=direct needs no reasoning)"
         )
 
 

@@ -30,7 +30,7 @@ def print_summary(
         console.print(f"\n[bold]{escape(sample['question'])}[/bold]")
         for name in ("reference", "before", "after"):
             console.print(f"  [dim]{name:>9}[/dim]  {escape(final_words(sample[name]))}")
-    table = Table(title=f"{result['status']}: {escape(directory)}", box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD)
     for column, justify in (("", "left"), ("before", "right"), ("after", "right"), ("change", "right")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     before, after = result["before"], result["metrics"]

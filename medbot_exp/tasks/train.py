@@ -132,12 +132,13 @@ def perform(
         from medbot_exp.evaluation.benchmarks import cases
         from medbot_exp.tracking.manifest import environment
         from medbot_exp.training.memory import keep_freed_memory, peak_memory_gib
-        from medbot_exp.training.solo import choose_precision, train
+        from medbot_exp.training.solo import choose_precision, train, training_arguments
 
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if device.type == "cpu":
             keep_freed_memory()
         cache_dir = Path(config.cache_dir).expanduser()
+        arguments = training_arguments(config.trainer, config.optimizer, config.seed, device, directory)
         loaded = model.load(config.model, cache_dir, device)
         prepared = prepare(config, split, loaded, cache_dir)
         items = cases.load(config.benchmark["cases"]) if "cases" in config.benchmark else []
@@ -180,7 +181,7 @@ def perform(
             prepared.held_out,
             config.trainer,
             config.optimizer,
-            config.seed,
+            arguments,
             directory,
             record,
             progress_for(stderr_console()),
@@ -196,32 +197,35 @@ def perform(
         names = ("id", "question", "reference", "before", "after")
         record.mirror.table("samples", names, [[sample[name] for name in names] for sample in samples])
         record.mirror.adapter(directory.adapter)
-        result = {
-            "status": "complete",
-            "objective": {config.objective.metric: after[config.objective.metric]},
-            "metrics": after,
-            "before": before,
-            "steps": outcome.step,
-            "resumed_from": resumed_from,
-            "tokens": outcome.meter.tokens,
-            "tokens_per_second": round(outcome.meter.tokens_per_second(), 1),
-            "peak_memory_gib": round(peak_memory_gib(device), 3),
-            "trainable_parameters": prepared.trainable_parameters,
-            "seconds": clock.report(),
-            "adapter": directory.adapter.name,
-            "error": None,
-        }
-        record.finish(result)
+    result = {
+        "status": "complete",
+        "objective": {config.objective.metric: after[config.objective.metric]},
+        "metrics": after,
+        "before": before,
+        "steps": outcome.step,
+        "resumed_from": resumed_from,
+        "tokens": outcome.meter.tokens,
+        "tokens_per_second": round(outcome.meter.tokens_per_second(), 1),
+        "peak_memory_gib": round(peak_memory_gib(device), 3),
+        "trainable_parameters": prepared.trainable_parameters,
+        "seconds": clock.report(),
+        "adapter": directory.adapter.name,
+        "error": None,
+    }
+    record.finish(result)
     return result, samples
 
 
 def check_backend(config: RunConfig) -> None:
     """Raise a ConfigError for a backend that this machine has not; nothing heavy is imported to find out."""
-    if config.backend.name is BackendName.unsloth and find_spec("unsloth") is None:
+    if config.backend.name is not BackendName.unsloth:
+        return
+    if find_spec("unsloth") is None:
         raise ConfigError(
             'backend=unsloth needs the package unsloth, which is not installed: pip install "medbot-exp[unsloth]", '
             "or use backend=peft"
         )
+    raise ConfigError("backend=unsloth composes but cannot train in this version; use backend=peft")
 
 
 def quiet_libraries() -> None:

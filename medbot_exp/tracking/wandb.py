@@ -75,6 +75,8 @@ class WandbMirror(Mirror):
     ):
         import wandb
 
+        # Said once for the process: what is printed outside of a run follows these settings, not the run's.
+        wandb.setup(wandb.Settings(silent=True))
         self.log_adapter = tracking.log_adapter
         self.run = wandb.init(
             project=tracking.project,

@@ -17,12 +17,13 @@ from typing import Any, Protocol
 import torch
 from datasets import Dataset
 from peft import load_peft_weights, set_peft_model_state_dict
+from safetensors import SafetensorError
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerState
 from trl import SFTConfig, SFTTrainer
 
 from medbot_exp.config import OptimizerConfig, Precision, TrainerConfig
 from medbot_exp.data.prepare import TokenizedRows
-from medbot_exp.errors import ConfigError, DivergenceError
+from medbot_exp.errors import ConfigError, DivergenceError, unwritable
 from medbot_exp.evaluation.score import held_out_loss
 from medbot_exp.rundir import RunDirectory, step_of
 from medbot_exp.tracking.record import Record
@@ -157,6 +158,13 @@ class Trainer(SFTTrainer):
             )
         return loss
 
+    def _save_checkpoint(self, model, trial):
+        try:
+            super()._save_checkpoint(model, trial)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            # torch.save turns a full disk into whichever message its zip writer was at.
+            raise unwritable(error) from error
+
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
         loss = held_out_loss(self.model, self.held_out, self.eval_batch_size, self.processing_class.pad_token_id)
         metrics = {f"{metric_key_prefix}_loss": loss}
@@ -172,7 +180,7 @@ def train(
     held_out: TokenizedRows,
     trainer: TrainerConfig,
     optimizer: OptimizerConfig,
-    seed: int,
+    arguments: SFTConfig,
     directory: RunDirectory,
     record: Record,
     progress: Progress,
@@ -181,8 +189,10 @@ def train(
 
     Goes on from the last whole checkpoint in `directory`, if there is one.
 
+    Args:
+        arguments: what `training_arguments` made of `trainer` and `optimizer`.
+
     Raises:
-        ConfigError: a value that transformers does not accept.
         DivergenceError: the loss became NaN or infinite.
     """
     meter, stop = Meter(), Stop()
@@ -191,7 +201,6 @@ def train(
     early_stopping = trainer.early_stopping_patience is not None
     if early_stopping:
         callbacks.append(EarlyStoppingCallback(trainer.early_stopping_patience, trainer.early_stopping_min_delta))
-    arguments = training_arguments(model, trainer, optimizer, seed, directory)
     engine = Trainer(
         model=model,
         args=arguments,
@@ -242,10 +251,14 @@ def ended_state(checkpoint: Path, trainer: TrainerConfig) -> TrainerState | None
 
 
 def training_arguments(
-    model: Any, trainer: TrainerConfig, optimizer: OptimizerConfig, seed: int, directory: RunDirectory
+    trainer: TrainerConfig, optimizer: OptimizerConfig, seed: int, device: torch.device, directory: RunDirectory
 ) -> SFTConfig:
-    """TRL's configuration for ours."""
-    precision = choose_precision(trainer.precision, model.device)
+    """TRL's configuration for ours.
+
+    Raises:
+        ConfigError: a name that transformers does not know.
+    """
+    precision = choose_precision(trainer.precision, device)
     early_stopping = trainer.early_stopping_patience is not None
     try:
         return SFTConfig(
@@ -263,7 +276,7 @@ def training_arguments(
             optim=optimizer.name,
             bf16=precision is Precision.bf16,
             fp16=precision is Precision.fp16,
-            use_cpu=model.device.type == "cpu",
+            use_cpu=device.type == "cpu",
             gradient_checkpointing=trainer.gradient_checkpointing,
             logging_steps=trainer.logging_steps,
             logging_nan_inf_filter=False,
@@ -281,7 +294,7 @@ def training_arguments(
             max_length=None,  # rows come truncated
             report_to="none",
             disable_tqdm=True,
-            dataloader_pin_memory=model.device.type == "cuda",
+            dataloader_pin_memory=device.type == "cuda",
         )
     except ValueError as error:
         raise ConfigError(

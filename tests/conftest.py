@@ -1,0 +1,102 @@
+"""Shared by all tests: composing a config, running the command, the byte tokenizer, real rows."""
+
+import os
+
+# Before torch and the hub's client load: two processes with default threads stall each other, and no test of
+# the default suite may reach for a network.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import copy
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+
+import medbot_exp.cli  # noqa: F401  # registers the schema and the resolvers that conf/ names
+from medbot_exp.config import RunConfig, conf_directory, typed
+
+REAL_ROWS = Path(__file__).parents[2] / "shared" / "data"
+
+
+@cache
+def composed_once(overrides: tuple[str, ...]) -> RunConfig:
+    """The config that `python -m medbot_exp <overrides>` would run with."""
+    with hydra.initialize_config_dir(config_dir=str(conf_directory()), version_base="1.3"):
+        return typed(hydra.compose("config", overrides=list(overrides)))
+
+
+@pytest.fixture(scope="session")
+def compose() -> Callable[..., RunConfig]:
+    """compose(*overrides): a RunConfig that the caller may change."""
+
+    def composed(*overrides: str) -> RunConfig:
+        return copy.deepcopy(composed_once(overrides))
+
+    return composed
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a process left behind."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+def child_environment(home: Path) -> dict[str, str]:
+    """The environment of a machine with no account, no key and an empty cache."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB_", "HYDRA_", "HF_"))}
+    return inherited | {
+        "HOME": str(home),
+        "HF_HUB_OFFLINE": "1",
+        "MEDBOT_EXP_CACHE": str(home / "cache"),
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+@pytest.fixture(scope="session")
+def run_python_in() -> Callable[..., Finished]:
+    """run_python_in(folder, *args, env=None): the interpreter in a process of its own, with `folder` as its home."""
+
+    def run(folder: Path, *args: str, env: dict[str, str] | None = None) -> Finished:
+        environment = child_environment(folder) | (env or {})
+        done = subprocess.run(
+            [sys.executable, *args], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+        )
+        return Finished(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def run_cli(run_python_in: Callable[..., Finished], tmp_path: Path) -> Callable[..., Finished]:
+    """run_cli(*args, env=None): `python -m medbot_exp` in a process of its own, in tmp_path."""
+
+    def run(*args: str, env: dict[str, str] | None = None) -> Finished:
+        return run_python_in(tmp_path, "-m", "medbot_exp", *args, env=env)
+
+    return run
+
+
+@pytest.fixture
+def tiny_tokenizer() -> Any:
+    """The byte-level tokenizer of model=tiny: a token is a byte, so lengths can be counted by hand."""
+    from medbot_exp.model import byte_tokenizer
+
+    return byte_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def real_rows() -> Path:
+    """The folder of published data sets that stands beside the project."""
+    if not REAL_ROWS.is_dir():
+        pytest.skip(f"the real rows are not here: no folder {REAL_ROWS}")
+    return REAL_ROWS

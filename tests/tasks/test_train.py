@@ -1,0 +1,213 @@
+"""task=train, from the composed config to the record: what a run leaves behind, whatever happens to it."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from medbot_exp.errors import ConfigError, DataError, DivergenceError, RunDirectoryError
+from medbot_exp.rundir import HydraFiles, RunDirectory, read_jsonl
+from medbot_exp.tasks import train
+
+SMALL = (
+    "model=tiny",
+    "lora.r=4",
+    "trainer.max_steps=4",
+    "trainer.batch_size=2",
+    "trainer.eval_steps=2",
+    "trainer.checkpoint_steps=2",
+    "trainer.eval_limit=3",
+    "trainer.samples=1",
+    "trainer.sample_thinking_tokens=3",
+    "trainer.sample_answer_tokens=3",
+    "benchmark.cases.limit=3",
+)
+
+
+@pytest.fixture
+def run(compose, tmp_path):
+    """run(name, *overrides): a small run in tmp_path/name, in this process."""
+
+    def perform(name, *overrides):
+        small = [word for word in SMALL if "benchmark=[]" not in overrides or "benchmark" not in word]
+        config = compose(*small, *overrides)
+        config.cache_dir = str(tmp_path / "cache")
+        directory = RunDirectory(tmp_path / name)
+        text = "\n".join(overrides)
+        return train.run(config, directory, HydraFiles(text, text, text, "{}"), None), directory
+
+    return perform
+
+
+def test_run_leaves_a_complete_record(run):
+    objective, directory = run("run", "tracking=none")
+    result = json.loads(directory.result.read_text())
+    assert result["status"] == "complete" and result["error"] is None
+    assert objective == result["objective"]["validation/loss"] == result["metrics"]["validation/loss"]
+    assert result["metrics"]["validation/loss"] < result["before"]["validation/loss"]
+    assert set(result["before"]) == set(result["metrics"])
+    assert result["steps"] == 4 and result["tokens"] > 0 and result["tokens_per_second"] > 0
+    assert set(result["seconds"]) == {"load", "before", "train", "after", "record", "total"}
+    assert {"config.yaml", "manifest.json", "metrics.jsonl", "run.log", ".hydra"} <= set(os.listdir(directory.path))
+    assert (directory.path / result["adapter"] / "adapter_model.safetensors").is_file()
+    manifest = json.loads(directory.manifest.read_text())
+    assert {"command", "git", "packages", "hardware", "model", "data", "tokenized", "seeds"} <= set(manifest)
+
+
+def test_metrics_hold_every_step_and_every_evaluation(run):
+    _, directory = run("run", "tracking=none")
+    lines = read_jsonl(directory.metrics)
+    assert [line["step"] for line in lines if "train/loss" in line] == [1, 2, 3, 4]
+    assert [line["step"] for line in lines if "validation/loss" in line] == [0, 2, 4, 4]
+    assert [line["step"] for line in lines if "eval/cases/accuracy" in line] == [0, 4]
+
+
+def test_predictions_hold_every_item_before_and_after(run):
+    _, directory = run("run", "tracking=none")
+    predictions = read_jsonl(directory.predictions("cases"))
+    assert [row["phase"] for row in predictions] == ["before"] * 3 + ["after"] * 3
+    assert all(len(row["log_likelihoods"]) == 4 for row in predictions)
+    (sample,) = read_jsonl(directory.predictions("samples"))
+    assert {"id", "question", "reference", "before", "after"} <= set(sample)
+
+
+def test_same_command_twice_gives_the_same_losses_bit_for_bit(run):
+    _, first = run("first", "tracking=none", "lora.dropout=0.1")
+    _, second = run("second", "tracking=none", "lora.dropout=0.1")
+
+    def losses(directory):
+        return [
+            {key: value for key, value in line.items() if key != "train/tokens_per_second"}
+            for line in read_jsonl(directory.metrics)
+        ]
+
+    assert losses(first) == losses(second)
+
+
+def test_second_run_does_not_tokenise_again(run, caplog):
+    caplog.set_level("INFO", logger="medbot_exp")
+    run("first", "tracking=none")
+    assert "tokenised before" not in caplog.text
+    run("second", "tracking=none")
+    assert caplog.text.count("tokenised before") == 2
+
+
+def test_run_without_benchmark_and_samples_measures_the_loss_alone(run):
+    _, directory = run("run", "tracking=none", "benchmark=[]", "trainer.samples=0")
+    assert set(json.loads(directory.result.read_text())["metrics"]) == {"validation/loss", "validation/perplexity"}
+
+
+@pytest.mark.parametrize("prompt", ["chat", "direct"])
+def test_every_prompt_trains(run, prompt):
+    _, directory = run("run", "tracking=none", f"prompt={prompt}", "prompt.shots=1", "model.max_length=4096")
+    assert directory.status() == "complete"
+
+
+def test_directory_of_another_run_is_left_as_it_is(run):
+    _, directory = run("run", "tracking=none")
+    before = {path: path.stat().st_mtime_ns for path in directory.path.rglob("*")}
+    with pytest.raises(RunDirectoryError, match="trainer.resume="):
+        run("run", "tracking=none")
+    assert {path: path.stat().st_mtime_ns for path in directory.path.rglob("*")} == before
+
+
+def test_failure_is_recorded_with_its_reason(run, tmp_path, caplog):
+    caplog.set_level("DEBUG", logger="medbot_exp")  # as conf/hydra/job_logging does
+    with pytest.raises(DataError):
+        run("run", "tracking=none", "data=file", "data.path=/nowhere/rows.json")
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["status"] == "failed" and "/nowhere/rows.json" in result["error"]
+    assert "DataError" in (tmp_path / "run" / "run.log").read_text()
+
+
+def test_divergence_keeps_the_record_up_to_its_step(run, tmp_path):
+    overrides = ("optimizer.lr=1.0e30", "optimizer.warmup_ratio=0", "optimizer.max_grad_norm=1.0e30")
+    with pytest.raises(DivergenceError, match="at step 2"):
+        run("run", "tracking=none", *overrides)
+    directory = RunDirectory(tmp_path / "run")
+    assert directory.status() == "failed" and "at step 2" in json.loads(directory.result.read_text())["error"]
+    assert [line["step"] for line in read_jsonl(directory.metrics)] == [0, 1]
+
+
+def test_backend_that_is_not_installed_is_refused_before_anything_is_written(run, tmp_path):
+    with pytest.raises(ConfigError, match="pip install"):
+        run("run", "backend=unsloth")
+    assert not (tmp_path / "run").exists()
+
+
+def test_tokens_appear_in_no_file(run, monkeypatch):
+    canaries = {"WANDB_API_KEY": "c4nary" * 7, "HF_TOKEN": "hf_c4naryc4nary", "HUGGING_FACE_HUB_TOKEN": "hf_c4nary"}
+    for name, value in canaries.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    _, directory = run("run")
+    files = [path for path in directory.path.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".wandb" for path in files)
+    assert [path for path in files if b"c4nary" in path.read_bytes()] == []
+
+
+def test_tokens_appear_in_no_traceback(run_cli):
+    finished = run_cli("model=tiny", "data=file", "data.path=none.json", env={"WANDB_API_KEY": "c4nary" * 7})
+    assert finished.status == 2 and "c4nary" not in finished.stderr + finished.stdout
+
+
+def test_grid_runs_every_point_in_its_own_directory(run_cli, tmp_path):
+    finished = run_cli("-m", *SMALL, "lora.r=2,4", "tracking=none", "study=grid")
+    assert finished.status == 0, finished.stderr
+    results = [json.loads((tmp_path / f"multirun/grid/trial-000{n}/result.json").read_text()) for n in (0, 1)]
+    assert results[1]["trainable_parameters"] == 2 * results[0]["trainable_parameters"]
+
+
+def test_full_disk_is_said_in_a_block(tmp_path):
+    # A file size limit stands in for the full disk: the checkpoint is the first file to exceed it.
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+
+    done = start(tmp_path, "prepare", "trainer.checkpoint_steps=9").wait()
+    assert done == 0
+    process = start(tmp_path, "full", preexec=limit)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 2, error
+    assert "StorageError" in error and "Traceback" not in error
+    assert RunDirectory(tmp_path / "full").status() == "failed"
+
+
+def test_killed_run_resumes_to_the_losses_and_weights_of_an_unbroken_one(tmp_path):
+    assert start(tmp_path, "whole").wait() == 0
+    killed = start(tmp_path, "killed")
+    metrics = RunDirectory(tmp_path / "killed").metrics
+    while not any("train/loss" in line and line["step"] == 3 for line in read_jsonl(metrics)):
+        assert killed.poll() is None, killed.communicate()
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    resumed = start(tmp_path, "killed", "trainer.resume=killed")
+    assert resumed.wait() == 0, resumed.communicate()
+    weights = [tmp_path / name / "adapter" / "adapter_model.safetensors" for name in ("whole", "killed")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    whole, again = ([losses_of(line) for line in read_jsonl(path.parents[1] / "metrics.jsonl")] for path in weights)
+    assert whole == again
+
+
+def losses_of(line):
+    return line["step"], line.get("train/loss"), line.get("validation/loss")
+
+
+def start(folder, name, *overrides, preexec=None):
+    """The command in a process of its own, its run in folder/name."""
+    place = () if any(word.startswith("trainer.resume=") for word in overrides) else (f"hydra.run.dir={name}",)
+    return subprocess.Popen(
+        [sys.executable, "-m", "medbot_exp", *SMALL, "trainer.max_steps=8", "lora.dropout=0.1", "tracking=none"]
+        + [*place, *overrides],
+        cwd=folder,
+        env=os.environ | {"MEDBOT_EXP_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=preexec,
+    )

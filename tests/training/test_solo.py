@@ -1,0 +1,217 @@
+"""Training of one adapter: reproducible, resumable to the bit, and honest about losses that leave the numbers."""
+
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+from peft import load_peft_weights
+
+from medbot_exp import lora
+from medbot_exp.data.prepare import TokenizedRows
+from medbot_exp.errors import ConfigError, DivergenceError
+from medbot_exp.evaluation.score import held_out_loss
+from medbot_exp.model import byte_tokenizer, random_llama
+from medbot_exp.rundir import RunDirectory, read_jsonl
+from medbot_exp.tracking.record import Mirror, Record
+from medbot_exp.training import solo
+
+SENTENCES = [f"The patient in bed {number} has a fever of {36 + number % 5} degrees." for number in range(24)]
+
+
+class Quiet:
+    """Progress that nobody watches; it raises a signal once `at` is logged, as a terminal's Ctrl-C would."""
+
+    def __init__(self, at: int | None = None):
+        self.at = at
+
+    def begin(self, step: int, steps: int) -> None:
+        self.steps = steps
+
+    def update(self, step: int, metrics: dict[str, float]) -> None:
+        if step == self.at and "train/loss" in metrics:
+            signal.raise_signal(signal.SIGINT)
+
+    def end(self) -> None:
+        pass
+
+
+@pytest.fixture
+def config(compose):
+    return compose(
+        "model=tiny",
+        "lora.r=4",
+        "lora.dropout=0.1",
+        "trainer.max_steps=8",
+        "trainer.epochs=9",
+        "trainer.eval_steps=4",
+        "trainer.checkpoint_steps=3",
+        "optimizer.lr=1.0e-2",
+    )
+
+
+def rows(sentences: list[str]) -> TokenizedRows:
+    """Tokenised sentences whose first ten tokens are the prompt."""
+    tokenizer = byte_tokenizer()
+    ids = [[*tokenizer(text)["input_ids"], tokenizer.eos_token_id] for text in sentences]
+    return TokenizedRows(ids, [[0] * 10 + [1] * (len(row) - 10) for row in ids], "test", 0, 0, False)
+
+
+def fresh_model(config):
+    torch.manual_seed(config.seed)
+    model = random_llama(config.model.architecture, byte_tokenizer(), "sdpa")
+    return lora.attach(model, config.lora)
+
+
+def fit(config, path, progress=None, model=None):
+    """Train on the sentences in `path`; (outcome, model, lines of metrics.jsonl)."""
+    path.mkdir(exist_ok=True)
+    directory = RunDirectory(path)
+    model = model or fresh_model(config)
+    outcome = solo.train(
+        model,
+        byte_tokenizer(),
+        rows(SENTENCES[4:]),
+        rows(SENTENCES[:4]),
+        config.trainer,
+        config.optimizer,
+        solo.training_arguments(config.trainer, config.optimizer, config.seed, model.device, directory),
+        directory,
+        Record(directory, Mirror()),
+        progress or Quiet(),
+    )
+    return outcome, model, read_jsonl(directory.metrics)
+
+
+def losses(lines):
+    return [
+        (line["step"], key, line[key]) for line in lines for key in ("train/loss", "validation/loss") if key in line
+    ]
+
+
+def test_same_seed_gives_the_same_losses_bit_for_bit(config, tmp_path):
+    _, _, first = fit(config, tmp_path / "first")
+    _, _, second = fit(config, tmp_path / "second")
+    assert len(losses(first)) == 8 + 2
+    assert losses(first) == losses(second)
+
+
+def test_another_seed_gives_other_losses(config, tmp_path):
+    _, _, first = fit(config, tmp_path / "first")
+    _, _, second = fit(replace(config, seed=1), tmp_path / "second")
+    assert losses(first) != losses(second)
+
+
+def test_first_loss_is_the_mean_over_completion_tokens(config, tmp_path):
+    config.lora.dropout = 0.0
+    config.trainer.max_steps = 1
+    config.trainer.batch_size = len(SENTENCES) - 4  # one batch holds every row, so its order does not matter
+    expected = held_out_loss(fresh_model(config), rows(SENTENCES[4:]), batch_size=3, pad_token_id=0)
+    _, _, lines = fit(config, tmp_path / "run")
+    assert lines[0]["train/loss"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_gradient_accumulation_equals_the_large_batch(config, tmp_path):
+    config.lora.dropout = 0.0
+    config.trainer.batch_size = 4
+    _, _, large = fit(config, tmp_path / "large")
+    config.trainer.batch_size, config.trainer.gradient_accumulation_steps = 2, 2
+    _, _, accumulated = fit(config, tmp_path / "accumulated")
+    for (step, key, one), (_, _, other) in zip(losses(large), losses(accumulated), strict=True):
+        assert other == pytest.approx(one, abs=2e-5), (step, key)
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 6])
+def test_stopped_run_resumes_to_the_end_of_an_unbroken_one(config, tmp_path, stop_at):
+    _, whole_model, whole = fit(config, tmp_path / "whole")
+    outcome, _, _ = fit(config, tmp_path / "stopped", Quiet(at=stop_at))
+    assert outcome.stopped and outcome.step in (stop_at, stop_at + 1)
+    Record(RunDirectory(tmp_path / "stopped"), Mirror()).rewind(outcome.step)
+    resumed, model, lines = fit(config, tmp_path / "stopped")
+    assert not resumed.stopped and resumed.step == 8
+    assert losses(lines) == losses(whole)
+    for one, other in zip(whole_model.parameters(), model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_resumption_of_a_finished_training_trains_no_step_more(config, tmp_path):
+    config.trainer.checkpoint_steps = 4
+    _, whole, lines = fit(config, tmp_path / "run")
+    outcome, model, again = fit(config, tmp_path / "run")
+    assert (outcome.step, outcome.steps, outcome.validation_loss) == (8, 8, None)
+    assert again == lines
+    for one, other in zip(whole.parameters(), model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_checkpoint_that_was_not_written_to_its_end_does_not_count(config, tmp_path):
+    fit(config, tmp_path / "run")
+    directory = RunDirectory(tmp_path / "run")
+    assert directory.last_checkpoint().name == "checkpoint-8"
+    (directory.checkpoints / "checkpoint-8" / "complete").unlink()
+    assert directory.last_checkpoint().name == "checkpoint-6"
+
+
+def test_only_the_newest_checkpoints_stay(config, tmp_path):
+    config.trainer.checkpoint_steps, config.trainer.checkpoint_limit = 1, 2
+    fit(config, tmp_path / "run")
+    names = {path.name for path in (tmp_path / "run" / "checkpoints").glob("checkpoint-*")}
+    assert names == {"checkpoint-7", "checkpoint-8"}
+
+
+def test_early_stopping_keeps_the_best_adapter(config, tmp_path):
+    # A rate that first helps and then harms: the evaluations get worse before max_steps.
+    config.optimizer.lr, config.optimizer.schedule = 1.5, "constant"
+    config.trainer.max_steps = 40
+    config.trainer.eval_steps = config.trainer.checkpoint_steps = 1
+    config.trainer.early_stopping_patience = 2
+    outcome, model, lines = fit(config, tmp_path / "run")
+    measured = [line["validation/loss"] for line in lines if "validation/loss" in line]
+    assert outcome.step < 40 and min(measured) < measured[-1]
+    assert outcome.validation_loss == min(measured)
+    assert held_out_loss(model, rows(SENTENCES[:4]), 4, 0) == pytest.approx(min(measured), abs=1e-6)
+    resumed, again, _ = fit(config, tmp_path / "run")
+    assert resumed.step == outcome.step
+    for one, other in zip(model.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_loss_that_is_no_number_ends_the_training_with_its_step(config, tmp_path):
+    model = fresh_model(config)
+    with torch.no_grad():
+        next(p for name, p in model.named_parameters() if "lora_B" in name).fill_(float("nan"))
+    with pytest.raises(DivergenceError, match="was nan at step 1"):
+        fit(config, tmp_path / "run", model=model)
+
+
+def test_lora_plus_gives_the_b_matrices_their_own_rate(config, tmp_path):
+    config.optimizer.lora_plus_ratio = 16.0
+    model = fresh_model(config)
+    arguments = solo.training_arguments(
+        config.trainer, config.optimizer, config.seed, model.device, RunDirectory(tmp_path)
+    )
+    optimizer = solo.lora_plus(model, arguments, config.optimizer)
+    rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert rate[id(parameter)] == pytest.approx(1.0e-2 * (16 if "lora_B" in name else 1)), name
+
+
+def test_checkpoints_hold_the_adapter_alone(config, tmp_path):
+    fit(config, tmp_path / "run")
+    weights = load_peft_weights(str(RunDirectory(tmp_path / "run").last_checkpoint()))
+    assert weights and all("lora_" in name for name in weights)
+
+
+@pytest.mark.parametrize("key, value", [("name", "adamww"), ("schedule", "lin")])
+def test_name_that_transformers_does_not_know_is_refused(config, tmp_path, key, value):
+    optimizer = replace(config.optimizer, **{key: value})
+    with pytest.raises(ConfigError, match=f"optimizer.{key}={value}"):
+        solo.training_arguments(config.trainer, optimizer, 0, torch.device("cpu"), RunDirectory(tmp_path))
+
+
+def test_precision_follows_the_device():
+    from medbot_exp.config import Precision
+
+    assert solo.choose_precision(Precision.auto, torch.device("cpu")) is Precision.fp32
+    assert solo.choose_precision(Precision.bf16, torch.device("cpu")) is Precision.bf16
