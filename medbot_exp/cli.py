@@ -16,8 +16,28 @@ from omegaconf import DictConfig, OmegaConf
 
 from medbot_exp import rundir
 from medbot_exp.config import RunConfig, conf_directory, typed
-from medbot_exp.errors import Interrupted, MedbotError, storage_error
-from medbot_exp.explain import explain
+from medbot_exp.errors import Interrupted, storage_error
+from medbot_exp.explain import explain, misspelt_override
+
+HELP_FLAGS = {"-h", "--help"}
+HELP = """\
+medbot_exp: LoRA fine-tuning experiments for medical reasoning language models
+
+  python -m medbot_exp lora.r=16                                one run on the embedded default
+  python -m medbot_exp -m lora.r=8,16,32 prompt=medbot,direct   a grid
+  python -m medbot_exp +experiment=medbot                       the MedBot recipe
+  python -m medbot_exp trainer.resume=<run directory>           go on with an interrupted run, its overrides repeated
+
+Groups: choose with group=option, several benchmarks with benchmark=[a,b]; +experiment= is added
+
+{options}
+
+The composed config: change any value with key=value
+
+{config}
+
+Hydra's own flags: --hydra-help. Tab completion: eval "$(medbot-exp --shell-completion install=bash)"
+"""
 
 ConfigStore.instance().store(name="schema", node=RunConfig, provider="medbot_exp")
 # Cached: a directory's name holds the time, and Hydra asks for it more than once.
@@ -34,6 +54,7 @@ def main(cfg: DictConfig) -> float | None:
     try:
         return perform(cfg, settings, study=str(cfg.study) if multirun else None)
     except Exception as error:
+        rundir.RunDirectory(settings.runtime.output_dir).discard_empty()
         # A single run reports here: Hydra would print the overrides once more. A sweeper wants the exception.
         if multirun:
             raise
@@ -43,12 +64,8 @@ def main(cfg: DictConfig) -> float | None:
 
 def perform(cfg: DictConfig, settings: HydraConf, study: str | None) -> float | None:
     """Check `cfg` and run its task in Hydra's output directory."""
+    config = typed(cfg)
     directory = rundir.RunDirectory(settings.runtime.output_dir)
-    try:
-        config = typed(cfg)
-    except MedbotError:
-        directory.discard_empty()
-        raise
     hydra_files = rundir.HydraFiles(
         config=OmegaConf.to_yaml(cfg),
         hydra=OmegaConf.to_yaml(HydraConfig.instance().cfg),
@@ -64,13 +81,32 @@ def entrypoint() -> None:
     """Run `main` and leave with 0 (done), 2 (the user can mend it), 130 (stopped) or 1 (our fault)."""
     # Makes Hydra raise instead of printing its own report and leaving with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    misspelt = misspelt_override(sys.argv[1:], RunConfig)
+    if misspelt is not None:
+        report(misspelt)
+    flags = {word for word in sys.argv[1:] if word.startswith("-")}
     try:
-        main()
+        if flags and flags <= HELP_FLAGS:
+            print(help_text([word for word in sys.argv[1:] if word not in flags]))
+        else:
+            main()
     except KeyboardInterrupt:
         leave(130, "stopped", "there was nothing to resume yet")
     except Exception as error:
         report(error)
         raise
+
+
+def help_text(overrides: list[str]) -> str:
+    """Usage, the groups with their options, and the config that `overrides` compose.
+
+    Hydra's own --help loads and copies every file of every group, its own included, and takes twice as long.
+    """
+    groups = [path for path in sorted(conf_directory().iterdir()) if path.is_dir() and path.name != "hydra"]
+    options = [f"  {path.name:<11} {', '.join(sorted(file.stem for file in path.glob('*.yaml')))}" for path in groups]
+    with hydra.initialize_config_dir(str(conf_directory()), version_base="1.3"):
+        composed = OmegaConf.to_yaml(hydra.compose("config", overrides))
+    return HELP.format(options="\n".join(options), config=composed.rstrip())
 
 
 def report(error: Exception) -> None:

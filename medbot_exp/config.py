@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from medbot_exp.errors import ConfigError
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
+LABEL_RULE = "`{}` must be 1 to 64 characters of A-Z a-z 0-9 . _ - and not dots alone"
 
 
 class TaskName(Enum):
@@ -273,11 +274,14 @@ def checked_label(key: str, value: str) -> str:
     Raises:
         ConfigError: it is not 1 to 64 characters of [A-Za-z0-9._-], or consists of dots.
     """
-    if not NAME_PATTERN.fullmatch(value) or not value.strip("."):
-        raise ConfigError(
-            f"`{key}` must be 1 to 64 characters of A-Z a-z 0-9 . _ - and not dots alone, but got {key}={value!r}"
-        )
+    if not is_label(value):
+        raise ConfigError(f"{LABEL_RULE.format(key)}, but got {key}={value!r}; try letters and digits")
     return value
+
+
+def is_label(value: str) -> bool:
+    """Whether `value` can name a directory without leading out of its parent."""
+    return bool(NAME_PATTERN.fullmatch(value) and value.strip("."))
 
 
 def typed(cfg: DictConfig) -> RunConfig:
@@ -364,7 +368,7 @@ def faults_of(config: RunConfig) -> list[str]:
             "it is a share of all steps: try 0.05",
         ),
         (
-            optimizer.weight_decay >= 0,
+            0 <= optimizer.weight_decay < math.inf,
             "`optimizer.weight_decay >= 0` must hold",
             {"optimizer.weight_decay": optimizer.weight_decay},
             "try 0.01",
@@ -376,7 +380,7 @@ def faults_of(config: RunConfig) -> list[str]:
             "try 1.0; a huge value switches clipping off",
         ),
         (
-            optimizer.lora_plus_ratio is None or optimizer.lora_plus_ratio >= 1,
+            optimizer.lora_plus_ratio is None or 1 <= optimizer.lora_plus_ratio < math.inf,
             "`optimizer.lora_plus_ratio >= 1` must hold",
             {"optimizer.lora_plus_ratio": optimizer.lora_plus_ratio},
             "try 16, or null to switch LoRA+ off",
@@ -394,14 +398,14 @@ def faults_of(config: RunConfig) -> list[str]:
             "-1 leaves the length to trainer.epochs",
         ),
         (
-            not early or trainer.checkpoint_steps % trainer.eval_steps == 0,
+            not early or trainer.eval_steps < 1 or trainer.checkpoint_steps % trainer.eval_steps == 0,
             "early stopping keeps the best evaluated checkpoint, so `trainer.checkpoint_steps` must be a multiple of "
             "`trainer.eval_steps`",
             {"trainer.checkpoint_steps": trainer.checkpoint_steps, "trainer.eval_steps": trainer.eval_steps},
             f"try trainer.checkpoint_steps={trainer.eval_steps}",
         ),
         (
-            trainer.early_stopping_min_delta >= 0,
+            0 <= trainer.early_stopping_min_delta < math.inf,
             "`trainer.early_stopping_min_delta >= 0` must hold",
             {"trainer.early_stopping_min_delta": trainer.early_stopping_min_delta},
             "try 0.0",
@@ -447,6 +451,11 @@ def faults_of(config: RunConfig) -> list[str]:
             "`objective.metric` must be one that the run measures",
             {"objective.metric": config.objective.metric},
             f"the run has: {', '.join(metrics_of(config))}",
+        ),
+        (config.seed < 2**32, "`seed < 2^32` must hold", {"seed": config.seed}, "try 3407"),
+        *(
+            (is_label(value), LABEL_RULE.format(key), {key: repr(value)}, "try letters and digits")
+            for key, value in (("name", config.name), ("study", config.study))
         ),
         *(
             (value is None or value >= least, f"`{key} >= {least}` must hold", {key: value}, remedy)

@@ -48,9 +48,23 @@ class Interrupted(Exception):
     """The user asked to stop; the message says how to go on."""
 
 
-STORAGE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM}
+STORAGE_ERRNOS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EACCES,
+    errno.EROFS,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.ENAMETOOLONG,
+}
 # safetensors reports the operating system's error as text alone.
 STORAGE_TEXTS = ("No space left on device", "File too large", "Disk quota exceeded")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of the text of `error`, its type where it has no text."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def storage_error(error: BaseException) -> StorageError | None:

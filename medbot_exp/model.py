@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medbot_exp.config import ArchitectureConfig, Dtype, ModelConfig, ModelKind, Quantization, WheelConfig
-from medbot_exp.errors import ModelError, storage_error
+from medbot_exp.errors import ModelError, first_line, storage_error
 from medbot_exp.rundir import write_json
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def from_hub(repo: str, revision: str | None) -> Located:
         if storage_error(error):
             raise
         raise ModelError(
-            f"the hub must be reachable for model.repo={repo}, but: {str(error).strip().splitlines()[0]}\n"
+            f"the hub must be reachable for model.repo={repo}, but: {first_line(error)}\n"
             "Offline, copy the model's files to a directory and give model.path=<directory>, "
             "or use the embedded model: model=smollm2_135m"
         ) from error
@@ -275,7 +275,7 @@ def read_tokenizer(directory: Path) -> "PreTrainedTokenizerBase":
     try:
         return AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{directory} must hold a tokenizer, but: {str(error).strip().splitlines()[0]}") from error
+        raise ModelError(f"{directory} must hold a tokenizer, but: {first_line(error)}") from error
 
 
 def read_weights(
@@ -299,7 +299,7 @@ def read_weights(
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise ModelError(
             f"{directory} must hold a causal language model that transformers knows and that runs with "
-            f"model.attention={config.attention}, but: {str(error).strip().splitlines()[0]}"
+            f"model.attention={config.attention}, but: {first_line(error)}"
         ) from error
 
 
@@ -411,5 +411,5 @@ def random_llama(
         except (ValueError, ImportError) as error:
             raise ModelError(
                 f"`model.architecture` must be a Llama that runs with model.attention={attention}, "
-                f"but: {str(error).strip().splitlines()[0]}"
+                f"but: {first_line(error)}"
             ) from error

@@ -47,12 +47,12 @@ def render(example: Example, shots: Sequence[Example], prompt: PromptConfig, tok
     # Some chat templates (DeepSeek-R1's) open the reasoning block themselves.
     opened = text.rstrip().endswith(THINK)
     opener = "" if opened else f"{THINK}\n"
-    completion = reply(example, prompt)
-    return Rendered(
-        prompt=text,
-        answer_slot=f"{opener}\n{END_THINK}\n\n" if prompt.reasoning or opened else "",
-        completion=completion.removeprefix(f"{THINK}\n") if opened else completion,
-    )
+    answer_slot = f"{opener}\n{END_THINK}\n\n" if prompt.reasoning or opened else ""
+    if not prompt.reasoning:
+        completion = answer_slot + example.answer
+    else:
+        completion = reply(example, prompt).removeprefix(f"{THINK}\n" if opened else "")
+    return Rendered(text, answer_slot, completion)
 
 
 def ask(example: Example, prompt: PromptConfig) -> str:

@@ -10,6 +10,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -93,6 +94,7 @@ class RunDirectory:
                 + "\n".join(f"  {key}: {old} there, {new} here" for key, old, new in differing)
                 + "\nRepeat the command that started it, with trainer.resume added"
             )
+        self.result.unlink(missing_ok=True)  # of a run that failed; this attempt writes its own
         checkpoint = self.last_checkpoint()
         return 0 if checkpoint is None else step_of(checkpoint)
 
@@ -119,9 +121,30 @@ class RunDirectory:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         return handler
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from writing into the run while the body runs; a killed process lets go.
+
+        Raises:
+            RunDirectoryError: another process is at it.
+        """
+        from filelock import FileLock, Timeout
+
+        try:
+            with FileLock(self.path / ".lock", timeout=0):
+                yield
+        except Timeout as error:
+            raise RunDirectoryError(
+                f"one process at a time writes a run, but another is at {self}; wait for it"
+            ) from error
+
     def discard_empty(self) -> None:
-        """Remove the directory, and the parents that it alone filled, while they are empty."""
-        for path in (self.path, *list(self.path.parents)[:2]):
+        """Remove the directory and what Hydra made above it, while empty: a refused run leaves nothing behind."""
+        inside = self.path.absolute().is_relative_to(Path.cwd())
+        above = [
+            path for path in self.path.absolute().parents if path.is_relative_to(Path.cwd()) and path != Path.cwd()
+        ]
+        for path in (self.path, *(above if inside else self.path.parents[:2])):
             try:
                 path.rmdir()
             except OSError:
@@ -178,16 +201,19 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSONL file of ours; a torn last line (a killed writer's) does not count."""
+    """The rows of a JSONL file of ours; a torn last line (a killed writer's) does not count.
+
+    Raises:
+        RunDirectoryError: a line before the last is no JSON.
+    """
     if not path.is_file():
         return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+    # Not splitlines: a text may hold U+2028, which JSON leaves as it is. What follows the last newline is torn.
+    lines = path.read_bytes().split(b"\n")[:-1]
+    try:
+        return [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise RunDirectoryError(f"a record must hold one JSON object a line, but {path} does not: {error}") from error
 
 
 def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:

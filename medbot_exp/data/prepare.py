@@ -137,7 +137,8 @@ def shorten(example: Example, excess: int, shots: Sequence[Example], prompt: Pro
     wanted = len(token_parts(example, shots, prompt, tokenizer)[1]) - excess
     # Cut text may tokenise to a token more at the seam, so cut until the whole fits.
     for keep in range(len(reasoning) - excess, 0, -1):
-        cut = replace(example, reasoning=tokenizer.decode(reasoning[:keep], skip_special_tokens=True).strip())
+        text = tokenizer.decode(reasoning[:keep], skip_special_tokens=True)
+        cut = replace(example, reasoning=text.rstrip("\ufffd").strip())  # a character may be cut in its middle
         tail = token_parts(cut, shots, prompt, tokenizer)[1]
         if len(tail) <= wanted:
             return tail
@@ -179,7 +180,7 @@ def read_cache(path: Path, key: str) -> TokenizedRows | None:
     """The rows at `path`; None where there are none, or not whole."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (FileNotFoundError, ValueError):
         return None
     return TokenizedRows(**content, fingerprint=key, from_cache=True)
 

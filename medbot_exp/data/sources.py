@@ -9,7 +9,7 @@ from typing import Any
 
 from medbot_exp.config import DataConfig
 from medbot_exp.data.example import Example, Split
-from medbot_exp.errors import DataError
+from medbot_exp.errors import DataError, first_line
 
 BUNDLED = Path(__file__).parent / "bundled"
 Row = dict[str, Any]
@@ -26,7 +26,8 @@ def load(data: DataConfig) -> Split:
         rows = rows[: data.limit]
     if not rows:
         raise DataError(f"a data set must hold at least one row, but {place} holds none")
-    check_columns(data, rows[0], place)
+    for number, row in enumerate(rows, start=1):
+        check_columns(data, row, f"{place}, row {number},")
     examples = [to_example(row, number, data, place) for number, row in enumerate(rows, start=1)]
     seen: dict[str, int] = {}
     for number, example in enumerate(examples, start=1):
@@ -108,7 +109,9 @@ def read_csv(path: Path) -> Iterator[Row]:
                     )
                 yield row
         except csv.Error as error:
-            raise DataError(f"a .csv file must be well-formed, but {path}, line {reader.line_num}: {error}") from error
+            raise DataError(
+                f"a .csv file must be well-formed, but {path}, line {reader.reader.line_num}: {error}"
+            ) from error
 
 
 def read_parquet(path: Path) -> list[Row]:
@@ -139,7 +142,7 @@ def read_hub(data: DataConfig) -> list[Row]:
     except Exception as error:  # the hub's client raises over a dozen unrelated types
         raise DataError(
             f"`data.hub` must be reachable and hold {data.hub_config}/{data.hub_split}, but got data.hub={data.hub}: "
-            f"{str(error).strip().splitlines()[0]}\nOffline, give the rows as a local file: data.path=<file>"
+            f"{first_line(error)}\nOffline, give the rows as a local file: data.path=<file>"
         ) from error
 
 
@@ -200,24 +203,34 @@ def choices(row: Row, options: str | None, label: str | None, place: str) -> tup
     if not isinstance(value, dict) or len(value) < 2:
         raise DataError(f"options must map two letters or more to texts, but {place} has {value!r}")
     letters = sorted(value)
+    blank = [letter for letter in letters if value[letter] is None or not str(value[letter]).strip()]
+    if blank:
+        raise DataError(f"every option must have a text, but {place} has none for {', '.join(blank)}")
     if row[label] not in letters:
         raise DataError(f"a label must be one of the options {', '.join(letters)}, but {place} has {row[label]!r}")
     return tuple(str(value[letter]) for letter in letters), letters.index(row[label])
 
 
 def divide(examples: list[Example], rows: Iterable[Row], data: DataConfig) -> Split:
-    """Held out: the rows that the source marks, else those with the smallest hash of their id.
+    """Held out: the rows that the source marks, else those whose id has a small hash.
 
-    The hash makes the split a property of the rows: no seed, and no other row, moves a row across.
+    For a share the hash decides alone, so no seed and no other row moves a row across, and the number held
+    out is only about the share. A whole number takes that many of the smallest hashes.
     """
     if data.columns.split is not None:
         held_out = {e.id for e, row in zip(examples, rows, strict=True) if row[data.columns.split] == "validation"}
     else:
         assert data.validation is not None
-        count = int(data.validation) if data.validation >= 1 else max(1, round(len(examples) * data.validation))
-        by_hash = sorted(examples, key=lambda example: hashlib.sha256(example.id.encode()).digest())
-        held_out = {example.id for example in by_hash[:count]}
+        by_hash = sorted((hash_share(example.id), example.id) for example in examples)
+        below = sum(share < data.validation for share, _ in by_hash)
+        count = int(data.validation) if data.validation >= 1 else max(1, below)
+        held_out = {name for _, name in by_hash[:count]}
     return Split(
         train=[example for example in examples if example.id not in held_out],
         validation=[example for example in examples if example.id in held_out],
     )
+
+
+def hash_share(name: str) -> float:
+    """A number in [0, 1) that `name` alone determines, evenly spread over names."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64

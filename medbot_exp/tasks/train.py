@@ -22,7 +22,7 @@ from medbot_exp.config import BackendName, RunConfig, TrackingName
 from medbot_exp.data import sources
 from medbot_exp.data.example import Example, Split, fingerprint
 from medbot_exp.data.prepare import TokenizedRows, tokenize
-from medbot_exp.errors import ConfigError, Interrupted, MedbotError, StorageError, storage_error
+from medbot_exp.errors import ConfigError, DataError, Interrupted, MedbotError, StorageError, storage_error
 from medbot_exp.report.progress import progress_for, stderr_console
 from medbot_exp.report.summary import print_summary
 from medbot_exp.tracking.record import Mirror, Record
@@ -81,6 +81,22 @@ def run(
         directory.claim(hydra_files)
     else:
         resumed_from = directory.resume(hydra_files)
+    with directory.held():
+        result, samples, mirror = recorded(config, directory, hydra_files, study, resumed_from)
+    # The run is recorded: a reader that closed the pipe does not make it a failure.
+    with suppress(BrokenPipeError):
+        print_summary(Console(), result, samples, str(directory), mirror.description, following(config))
+    return result["objective"][config.objective.metric]
+
+
+def recorded(
+    config: RunConfig,
+    directory: rundir.RunDirectory,
+    hydra_files: rundir.HydraFiles,
+    study: str | None,
+    resumed_from: int | None,
+) -> tuple[dict[str, Any], list[dict[str, Any]], Mirror]:
+    """`perform` with its log in run.log and its end, whichever it is, in result.json."""
     handler = directory.open_log()
     logging.getLogger().addHandler(handler)
     logging.captureWarnings(True)
@@ -107,10 +123,7 @@ def run(
         logging.captureWarnings(False)
         logging.getLogger().removeHandler(handler)
         handler.close()
-    # The run is recorded: a reader that closed the pipe does not make it a failure.
-    with suppress(BrokenPipeError):
-        print_summary(Console(), result, samples, str(directory), record.mirror.description, following(config))
-    return result["objective"][config.objective.metric]
+    return result, samples, record.mirror
 
 
 def perform(
@@ -246,6 +259,11 @@ def prepare(config: RunConfig, split: Split, loaded: Any, cache_dir: Path) -> Pr
     from medbot_exp import lora
 
     shots, training = split.train[: config.prompt.shots], split.train[config.prompt.shots :]
+    if not training:
+        raise DataError(
+            f"`prompt.shots` must leave rows to train on, but got prompt.shots={config.prompt.shots} "
+            f"of {len(split.train)} rows; lower it"
+        )
     held_out = split.validation[: config.trainer.eval_limit]
     common = (shots, config.prompt, config.data, config.model.max_length, loaded.tokenizer, cache_dir)
     rows = tokenize("train", training, *common)

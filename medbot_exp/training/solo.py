@@ -23,7 +23,7 @@ from trl import SFTConfig, SFTTrainer
 
 from medbot_exp.config import OptimizerConfig, Precision, TrainerConfig
 from medbot_exp.data.prepare import TokenizedRows
-from medbot_exp.errors import ConfigError, DivergenceError, unwritable
+from medbot_exp.errors import ConfigError, DivergenceError, first_line, unwritable
 from medbot_exp.evaluation.score import held_out_loss
 from medbot_exp.rundir import RunDirectory, step_of
 from medbot_exp.tracking.record import Record
@@ -299,7 +299,7 @@ def training_arguments(
     except ValueError as error:
         raise ConfigError(
             f"transformers must accept optimizer.name={optimizer.name} and optimizer.schedule={optimizer.schedule}, "
-            f"but: {str(error).strip().splitlines()[0]}"
+            f"but: {first_line(error)}"
         ) from error
 
 
