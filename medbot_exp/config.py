@@ -325,7 +325,7 @@ def faults_of(config: RunConfig) -> list[str]:
     rules: list[tuple[bool, str, dict[str, Any], str]] = [
         (lora.r >= 1, "`lora.r >= 1` must hold", {"lora.r": lora.r}, "try 8, 16 or 32"),
         (
-            positive(lora.alpha),
+            positive(lora.alpha) or lora.alpha == lora.r,  # then it follows, and lora.r is at fault
             "`lora.alpha > 0` must hold",
             {"lora.alpha": lora.alpha},
             "leave it out to follow lora.r",

@@ -39,6 +39,8 @@ def explain(error: BaseException) -> MedbotError | None:
             return ConfigError(missing_option(cause))
         if isinstance(cause, ConfigAttributeError | ConfigKeyError):
             return ConfigError(unknown_key(cause))
+        if isinstance(cause, ValidationError) and not cause.full_key:
+            return ConfigError(f"a config file must hold keys and values, but: {first_line(cause)}")
         if isinstance(cause, ValidationError) and "is not a subclass of" in str(cause):
             return ConfigError(f"`{cause.full_key}` cannot be added here; see the groups and keys: --help")
         if isinstance(cause, ValidationError):

@@ -10,7 +10,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -208,12 +208,15 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """
     if not path.is_file():
         return []
-    # Not splitlines: a text may hold U+2028, which JSON leaves as it is. What follows the last newline is torn.
-    lines = path.read_bytes().split(b"\n")[:-1]
+    # Not splitlines: a text may hold U+2028, which JSON leaves as it is.
+    *lines, last = path.read_bytes().split(b"\n")
     try:
-        return [json.loads(line) for line in lines]
+        rows = [json.loads(line) for line in lines]
     except ValueError as error:
         raise RunDirectoryError(f"a record must hold one JSON object a line, but {path} does not: {error}") from error
+    with suppress(ValueError):
+        rows.append(json.loads(last))
+    return rows
 
 
 def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -212,19 +212,28 @@ def choices(row: Row, options: str | None, label: str | None, place: str) -> tup
 
 
 def divide(examples: list[Example], rows: Iterable[Row], data: DataConfig) -> Split:
-    """Held out: the rows that the source marks, else those whose id has a small hash.
+    """Held out: the rows that the source marks `validation`, else those whose id has a small hash.
+
+    Rows that the source marks `test` are in neither part.
 
     For a share the hash decides alone, so no seed and no other row moves a row across, and the number held
     out is only about the share. A whole number takes that many of the smallest hashes.
     """
     if data.columns.split is not None:
-        held_out = {e.id for e, row in zip(examples, rows, strict=True) if row[data.columns.split] == "validation"}
-    else:
-        assert data.validation is not None
-        by_hash = sorted((hash_share(example.id), example.id) for example in examples)
-        below = sum(share < data.validation for share, _ in by_hash)
-        count = int(data.validation) if data.validation >= 1 else max(1, below)
-        held_out = {name for _, name in by_hash[:count]}
+        parts: dict[str, list[Example]] = {"train": [], "validation": [], "test": []}
+        for example, row in zip(examples, rows, strict=True):
+            part = row[data.columns.split]
+            if part not in parts:
+                raise DataError(
+                    f"column {data.columns.split!r} must say one of {', '.join(parts)}, but {example.id!r} has {part!r}"
+                )
+            parts[part].append(example)
+        return Split(parts["train"], parts["validation"])
+    assert data.validation is not None
+    by_hash = sorted((hash_share(example.id), example.id) for example in examples)
+    below = sum(share < data.validation for share, _ in by_hash)
+    count = int(data.validation) if data.validation >= 1 else max(1, below)
+    held_out = {name for _, name in by_hash[:count]}
     return Split(
         train=[example for example in examples if example.id not in held_out],
         validation=[example for example in examples if example.id in held_out],

@@ -1,0 +1,81 @@
+"""Hydra's errors in this project's terms: the key as typed, the names there are, the remedy."""
+
+import hydra
+import pytest
+
+from medbot_exp.config import conf_directory
+from medbot_exp.errors import ConfigError, DataError
+from medbot_exp.explain import explain
+
+
+def explained(*overrides):
+    """What `explain` makes of the exception that Hydra raises for `overrides`."""
+    with (
+        hydra.initialize_config_dir(config_dir=str(conf_directory()), version_base="1.3"),
+        pytest.raises(Exception) as caught,  # noqa: PT011
+    ):
+        hydra.compose("config", overrides=list(overrides))
+    return explain(caught.value)
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        (
+            "lora.dropuot=0.1",
+            "`lora.dropuot` is no key; lora has: r, alpha, dropout, target_modules, rslora, dora, init; "
+            "did you mean lora.dropout?",
+        ),
+        (
+            "data.columns.anwser=a",
+            "`data.columns.anwser` is no key; data.columns has: id, question, reasoning, answer, options, label, "
+            "split; did you mean data.columns.answer?",
+        ),
+        ("benchmark.cases.limt=3", "`benchmark.cases.limt` is no key; benchmark.cases has: limit; did you mean"),
+        ("sede=1", "`sede` is no key; the config has: task, model, data,"),
+        ("lora=mpl", "`lora=mpl` is no option; lora has: all_linear, attention, mlp; did you mean lora=mlp?"),
+        ("data=xyz", "`data=xyz` is no option; data has: clinical_cases, file, medical_o1"),
+        ("+experiment=medbto", "`experiment=medbto` is no option; experiment has: medbot"),
+        ("benchmark=xyz", "`benchmark=xyz` is no option; benchmark has: cases"),
+        ("lora.r=eight", "`lora.r` has the wrong type: Value 'eight' of type 'str' could not be converted to Integer"),
+        ("trainer.precision=bf17", "`trainer.precision` has the wrong type: Invalid value 'bf17', expected one of"),
+        ("tracking.tags=mine", "`tracking.tags` has the wrong type"),
+        ("lora.r=null", "`lora.r` has the wrong type"),
+        ("lora.r", "an override must read key=value, but got 'lora.r'"),
+        ("lora.target_modules=[q_proj", "an override must read key=value, but got 'lora.target_modules=[q_proj'"),
+    ],
+)
+def test_override_is_explained_in_the_words_it_was_typed_in(override, message):
+    error = explained(override)
+    assert isinstance(error, ConfigError)
+    assert str(error).startswith(message)
+
+
+def test_unknown_benchmark_in_a_list_names_the_benchmarks_there_are():
+    assert "benchmark has: cases" in str(explained("benchmark=[xyz]"))
+
+
+def test_group_set_to_null_is_explained():
+    assert isinstance(explained("lora=null"), ConfigError)
+
+
+def test_name_that_no_option_resembles_gets_no_guess():
+    assert "did you mean" not in str(explained("lora.zzzzzz=1"))
+
+
+def test_error_of_ours_inside_a_wrapper_is_found():
+    fault = DataError("no rows")
+    try:
+        try:
+            raise fault
+        except DataError as error:
+            raise RuntimeError("in a resolver") from error
+    except RuntimeError as wrapper:
+        assert explain(wrapper) is fault
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("x"), KeyError("lora"), AssertionError(), OSError(5, "Input/output error")]
+)
+def test_fault_of_the_program_is_not_taken_for_the_users(error):
+    assert explain(error) is None

@@ -1,0 +1,249 @@
+"""The run directory: who owns it, what can be resumed, and files that are whole or not there."""
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from subprocess import PIPE
+
+import pytest
+
+from medbot_exp import rundir
+from medbot_exp.errors import ConfigError, RunDirectoryError
+from medbot_exp.rundir import HydraFiles, RunDirectory
+
+CONFIG = "lora:\n  r: 16\nmodel:\n  name: tiny\ntracking:\n  name: none\nname: a\ntrainer:\n  resume: null\n"
+FILES = HydraFiles(config="c: 1\n", hydra="h: 1\n", overrides="- lora.r=16\n", resolved=CONFIG)
+
+
+def contents(folder):
+    """Every path below `folder` with its bytes, None for a directory."""
+    return {path.relative_to(folder): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def checkpoint(directory, step, sealed):
+    folder = directory.checkpoints / f"checkpoint-{step}"
+    folder.mkdir(parents=True)
+    (folder / "adapter_model.safetensors").write_bytes(b"weights")
+    if sealed:
+        directory.seal_checkpoint(step)
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A claimed run directory."""
+    directory = RunDirectory(tmp_path / "multirun" / "run")
+    directory.claim(FILES)
+    return directory
+
+
+def test_claim_writes_the_config_and_hydras_files(run):
+    assert run.config.read_text() == CONFIG
+    assert {path.name: path.read_text() for path in (run.path / ".hydra").iterdir()} == {
+        "config.yaml": "c: 1\n",
+        "hydra.yaml": "h: 1\n",
+        "overrides.yaml": "- lora.r=16\n",
+    }
+    assert run.status() is None
+
+
+@pytest.mark.parametrize("name", ["result.json", "notes.txt", ".hidden", "run.log"])
+def test_claim_refuses_a_directory_with_a_file_and_leaves_it_untouched(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    before = contents(tmp_path)
+    with pytest.raises(RunDirectoryError, match="must be new.*(\n.*)*trainer.resume="):
+        RunDirectory(tmp_path).claim(FILES)
+    assert contents(tmp_path) == before
+
+
+def test_claim_refuses_a_directory_that_it_claimed_before(run):
+    before = contents(run.path)
+    with pytest.raises(RunDirectoryError):
+        RunDirectory(run.path).claim(FILES)
+    assert contents(run.path) == before
+
+
+def test_of_two_processes_exactly_one_claims_a_directory(tmp_path):
+    """Both try 50 directories, each at the same appointed moment."""
+    racer = (
+        "import sys, time\n"
+        "from medbot_exp.errors import RunDirectoryError\n"
+        "from medbot_exp.rundir import HydraFiles, RunDirectory\n"
+        "print('ready', flush=True)\n"
+        "start = float(input())\n"
+        "for number in range(50):\n"
+        "    while time.time() < start + number * 0.01:\n"
+        "        pass\n"
+        "    try:\n"
+        "        RunDirectory(f'{sys.argv[1]}/{number}').claim(HydraFiles('', '', '', ''))\n"
+        "        print(number)\n"
+        "    except RunDirectoryError:\n"
+        "        pass\n"
+    )
+    command = [sys.executable, "-c", racer, str(tmp_path)]
+    racers = [subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True) for _ in range(2)]
+    assert [racer.stdout.readline() for racer in racers] == ["ready\n"] * 2
+    start = f"{time.time() + 0.2}\n"
+    for racer in racers:
+        racer.stdin.write(start)
+        racer.stdin.flush()
+    claimed = [line for racer in racers for line in racer.communicate(timeout=60)[0].split()]
+    assert [racer.returncode for racer in racers] == [0, 0]
+    assert sorted(map(int, claimed)) == list(range(50))
+
+
+def test_resume_of_a_directory_without_a_run_is_refused(tmp_path):
+    with pytest.raises(RunDirectoryError, match=r"`trainer\.resume` must name a run directory.*config\.yaml"):
+        RunDirectory(tmp_path).resume(FILES)
+
+
+def test_resume_of_a_complete_run_is_refused(run):
+    rundir.write_json(run.result, {"status": "complete"})
+    with pytest.raises(RunDirectoryError, match="is complete"):
+        run.resume(FILES)
+
+
+def test_resume_with_another_config_names_every_difference(run):
+    other = CONFIG.replace("r: 16", "r: 8").replace("tiny", "other") + "seed: 1\n"
+    with pytest.raises(RunDirectoryError) as caught:
+        run.resume(HydraFiles("", "", "", other))
+    for line in ("lora.r: 16 there, 8 here", "model.name: tiny there, other here", "seed: None there, 1 here"):
+        assert line in str(caught.value)
+
+
+def test_resume_overlooks_what_changes_no_result(run):
+    other = CONFIG.replace("name: a", "name: b\nroot: x\nstudy: y\ncache_dir: z").replace("null", "multirun/run")
+    assert run.resume(HydraFiles("", "", "", other.replace("name: none", "name: wandb"))) == 0
+
+
+@pytest.mark.parametrize("status", ["failed", "pruned", None])
+def test_resume_of_an_unfinished_run_goes_on_from_its_last_whole_checkpoint(run, status):
+    if status is not None:
+        rundir.write_json(run.result, {"status": status})
+    checkpoint(run, 9, sealed=True)
+    checkpoint(run, 10, sealed=True)
+    checkpoint(run, 11, sealed=False)
+    before = contents(run.path)
+    assert run.resume(FILES) == 10
+    # The failed attempt's result goes: while this one runs, no result is true.
+    assert contents(run.path) == {path: content for path, content in before.items() if path != Path("result.json")}
+
+
+def test_last_checkpoint_is_the_highest_sealed_step(run):
+    assert run.last_checkpoint() is None
+    checkpoint(run, 6, sealed=False)
+    assert run.last_checkpoint() is None
+    nine, ten = checkpoint(run, 9, sealed=True), checkpoint(run, 10, sealed=True)
+    checkpoint(run, 100, sealed=False)
+    assert run.last_checkpoint() == ten
+    (ten / "complete").unlink()
+    assert run.last_checkpoint() == nine
+
+
+def test_discard_empty_removes_the_directory_and_the_parents_that_it_filled(tmp_path):
+    kept = tmp_path / "runs"
+    (kept / "other").mkdir(parents=True)
+    directory = RunDirectory(kept / "2026-01-01" / "12-00-00-a")
+    directory.path.mkdir(parents=True)
+    directory.discard_empty()
+    assert [path.name for path in kept.iterdir()] == ["other"]
+
+
+def test_discard_empty_keeps_a_directory_that_holds_something(run):
+    before = contents(run.path)
+    run.discard_empty()
+    assert contents(run.path) == before
+
+
+def test_run_directory_holds_date_time_and_name_below_root(tmp_path):
+    earliest = datetime.now().replace(microsecond=0)
+    path = Path(rundir.run_directory(str(tmp_path), "my-run", None))
+    stamp = datetime.strptime(f"{path.parent.name} {path.name}", "%Y-%m-%d %H-%M-%S-my-run")
+    assert earliest <= stamp <= datetime.now()
+    assert path.parent.parent == tmp_path / "runs"
+    assert not path.exists()
+
+
+def test_runs_of_one_second_get_directories_of_their_own(tmp_path):
+    paths = []
+    for _ in range(5):
+        paths.append(rundir.run_directory(str(tmp_path), "a", None))
+        Path(paths[-1]).mkdir(parents=True)
+    assert len(set(paths)) == 5
+    assert any(path.endswith("-a-2") for path in paths)
+
+
+def test_resumed_run_stays_in_its_directory():
+    assert rundir.run_directory("multirun", "a", "elsewhere/run") == "elsewhere/run"
+
+
+@pytest.mark.parametrize("label", ["../x", "a/b", "..", "", "x" * 65])
+def test_no_label_leaves_the_root(label):
+    with pytest.raises(ConfigError, match="`name`"):
+        rundir.run_directory("multirun", label, None)
+    with pytest.raises(ConfigError, match="`study`"):
+        rundir.study_directory("multirun", label)
+
+
+def test_trials_sort_by_number():
+    assert rundir.study_directory("multirun", "lora") == "multirun/lora"
+    assert [rundir.trial_name(number) for number in (7, 1234, 12345)] == ["trial-0007", "trial-1234", "trial-12345"]
+
+
+def test_path_reads_as_the_user_would_type_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert str(RunDirectory(tmp_path / "multirun" / "a")) == "multirun/a"
+    assert str(RunDirectory("/elsewhere/a")) == "/elsewhere/a"
+
+
+def test_write_text_replaces_the_whole_file(tmp_path):
+    path = tmp_path / "deep" / "result.json"
+    rundir.write_text(path, "a long first text\n")
+    rundir.write_text(path, "zweiter: ü\n")
+    assert path.read_bytes() == "zweiter: ü\n".encode()
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_old_file_stays_when_writing_fails_midway(tmp_path):
+    """The kernel cuts the write short at 64 KiB, as a full disk would."""
+    path = tmp_path / "result.json"
+    rundir.write_text(path, "old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            rundir.write_text(path, "x" * 2**17)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_rows_come_back_as_they_were_written(tmp_path):
+    rows = [{"step": 0, "text": 'a\nb\t"c" ≥ 5 µg'}, {}, {"step": 2, "deep": {"list": [1, None, 2.5]}}]
+    rundir.write_jsonl(tmp_path / "rows.jsonl", rows)
+    assert rundir.read_jsonl(tmp_path / "rows.jsonl") == rows
+    assert rundir.read_jsonl(tmp_path / "absent.jsonl") == []
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\x85", "\u2029"], ids=["U+2028", "U+0085", "U+2029"])
+def test_rows_with_unicode_line_separators_come_back(tmp_path, separator):
+    rows = [{"text": f"dose{separator}10 mg"}, {"text": "next"}]
+    rundir.write_jsonl(tmp_path / "rows.jsonl", rows)
+    assert rundir.read_jsonl(tmp_path / "rows.jsonl") == rows
+
+
+def test_torn_last_line_does_not_count(tmp_path):
+    """Cut at every byte of the last line, as a killed writer leaves it."""
+    path = tmp_path / "metrics.jsonl"
+    rows = [{"step": step, "train/loss": 1.5} for step in (1, 2, 3)]
+    whole = "".join(json.dumps(row) + "\n" for row in rows)
+    last = json.dumps(rows[-1]) + "\n"
+    for missing in range(1, len(last) + 1):
+        path.write_text(whole[:-missing])
+        # Where nothing but the line's end is missing, the row itself is whole.
+        assert rundir.read_jsonl(path) == (rows if missing == 1 else rows[:2])
