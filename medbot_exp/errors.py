@@ -63,8 +63,9 @@ STORAGE_TEXTS = ("No space left on device", "File too large", "Disk quota exceed
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of the text of `error`, its type where it has no text."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """The first line of the text of `error`, and the next where it ends in a colon; its type where it has no text."""
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
 
 
 def storage_error(error: BaseException) -> StorageError | None:

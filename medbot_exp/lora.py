@@ -63,8 +63,9 @@ def check_targets(model: "PreTrainedModel", lora: LoraConfig) -> None:
             if not any(name == target or name.endswith(f".{target}") for name in names)
         ]
     if absent:
+        hint = f"; a list takes names: [{lora.target_modules}]" if isinstance(lora.target_modules, str) else ""
         suffixes = sorted({name.rpartition(".")[2] for name in names} - {"lm_head"})
         raise ConfigError(
             f"`lora.target_modules` must name linear layers of the model, but it has no {', '.join(absent)}; "
-            f"it has: {', '.join(suffixes)}"
+            f"it has: {', '.join(suffixes)}{hint}"
         )

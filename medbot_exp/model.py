@@ -64,6 +64,10 @@ def load(config: ModelConfig, cache_dir: Path, device: "torch.device") -> Loaded
     dtype = choose_dtype(config.dtype, device)
     if located.directory is None:
         assert config.architecture is not None
+        if config.quantization is not Quantization.none:
+            raise ModelError(
+                f"random weights are not quantised, but got model.quantization={config.quantization.name}; use none"
+            )
         tokenizer = byte_tokenizer()
         model = random_llama(config.architecture, tokenizer, config.attention).to(dtype)
     else:
@@ -144,6 +148,7 @@ def from_hub(repo: str, revision: str | None) -> Located:
         HfHubHTTPError,
         HFValidationError,
         RepositoryNotFoundError,
+        RevisionNotFoundError,
     )
 
     try:
@@ -153,8 +158,10 @@ def from_hub(repo: str, revision: str | None) -> Located:
             f"`model.repo` must be open to you, but {repo} is gated; ask for access on its page, then: hf auth login"
         ) from error
     except (RepositoryNotFoundError, HFValidationError) as error:
+        raise ModelError(f"`model.repo` must exist on the hub, but got model.repo={repo}") from error
+    except RevisionNotFoundError as error:
         raise ModelError(
-            f"`model.repo` must exist on the hub, but got model.repo={repo} at revision {revision}"
+            f"`model.revision` must be a branch, tag or commit of {repo}, but got model.revision={revision}; try main"
         ) from error
     except (HfHubHTTPError, OSError) as error:
         if storage_error(error):
@@ -282,25 +289,34 @@ def read_weights(
     config: ModelConfig, directory: Path, dtype: "torch.dtype", device: "torch.device"
 ) -> "PreTrainedModel":
     """The causal language model in `directory`, its frozen weights in `dtype` or in 4 bits."""
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     options: dict[str, Any] = {}
     if config.quantization is Quantization.nf4:
         options = {"quantization_config": nf4_config(dtype, device), "device_map": {"": device}}
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        model, report = AutoModelForCausalLM.from_pretrained(
             directory,
+            output_loading_info=True,
             dtype=dtype,
             attn_implementation=config.attention,
             use_safetensors=True,
             trust_remote_code=False,
             **options,
         )
-    except (OSError, ValueError, ImportError, KeyError) as error:
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(
-            f"{directory} must hold a causal language model that transformers knows and that runs with "
+            f"{directory} must hold a whole causal language model that transformers knows and that runs with "
             f"model.attention={config.attention}, but: {first_line(error)}"
         ) from error
+    if report["missing_keys"]:
+        # transformers fills them with random numbers and says so in its log alone.
+        raise ModelError(
+            f"every weight must be in the safetensors, but {directory} has none for "
+            f"{', '.join(sorted(report['missing_keys'])[:3])} (of {len(report['missing_keys'])}); get the files again"
+        )
+    return model
 
 
 def nf4_config(dtype: "torch.dtype", device: "torch.device") -> Any:
@@ -393,22 +409,23 @@ def random_llama(
 ) -> "PreTrainedModel":
     """A Llama of the given shape, its weights drawn from `architecture.seed`; the global generator is left alone."""
     import torch
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoModelForCausalLM, LlamaConfig
 
     shape = asdict(architecture)
     seed = shape.pop("seed")
-    config = LlamaConfig(
-        **shape,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        tie_word_embeddings=True,
-    )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
+            config = LlamaConfig(
+                **shape,
+                bos_token_id=None,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+                tie_word_embeddings=True,
+            )
             return AutoModelForCausalLM.from_config(config, attn_implementation=attention)
-        except (ValueError, ImportError) as error:
+        except (ValueError, ImportError, StrictDataclassError) as error:
             raise ModelError(
                 f"`model.architecture` must be a Llama that runs with model.attention={attention}, "
                 f"but: {first_line(error)}"

@@ -1,5 +1,6 @@
 """Likelihoods under a causal language model: of held-out completions, and of the options of a question."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -46,6 +47,11 @@ def held_out_loss(model: Any, rows: TokenizedRows, batch_size: int, pad_token_id
             total += losses.item()
             count += int(kept.sum())
     return total / count
+
+
+def perplexity(loss: float) -> float:
+    """exp of a loss in nats per token; infinite where that leaves the floats."""
+    return math.exp(loss) if loss < 700 else math.inf
 
 
 def choice_log_likelihoods(model: Any, prompt: Sequence[int], options: Sequence[Sequence[int]]) -> list[float]:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import secrets
 import shlex
 import sys
@@ -85,7 +84,7 @@ def run(
         result, samples, mirror = recorded(config, directory, hydra_files, study, resumed_from)
     # The run is recorded: a reader that closed the pipe does not make it a failure.
     with suppress(BrokenPipeError):
-        print_summary(Console(), result, samples, str(directory), mirror.description, following(config))
+        print_summary(Console(emoji=False), result, samples, str(directory), mirror.description, following(config))
     return result["objective"][config.objective.metric]
 
 
@@ -292,12 +291,12 @@ def measurements(
 ) -> dict[str, float]:
     """Held-out loss and benchmark accuracy of the model as it is; the predictions go to their file."""
     from medbot_exp.evaluation.benchmarks import cases
-    from medbot_exp.evaluation.score import held_out_loss
+    from medbot_exp.evaluation.score import held_out_loss, perplexity
 
     model, tokenizer = prepared.model, prepared.tokenizer
     if loss is None:
         loss = held_out_loss(model, prepared.held_out, config.trainer.eval_batch_size, tokenizer.pad_token_id)
-    metrics = {"validation/loss": loss, "validation/perplexity": math.exp(loss)}
+    metrics = {"validation/loss": loss, "validation/perplexity": perplexity(loss)}
     if items:
         predictions = cases.predict(model, tokenizer, items, prepared.shots, config.prompt)
         metrics |= {"eval/cases/accuracy": cases.accuracy(predictions), "eval/cases/n": len(predictions)}

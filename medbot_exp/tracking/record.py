@@ -42,9 +42,8 @@ class Record:
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append `metrics` of optimizer step `step`, one JSON line, on disk before this returns."""
-        finite = {key: value if math.isfinite(value) else str(value) for key, value in metrics.items()}
         with self.directory.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **finite}) + "\n")
+            file.write(json.dumps({"step": step, **finite(metrics)}) + "\n")
         self.mirror.log(step, metrics)
 
     def rewind(self, step: int) -> None:
@@ -66,6 +65,18 @@ class Record:
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write result.json, then close the mirror."""
-        write_json(self.directory.result, dict(result))
+        write_json(self.directory.result, finite(result))
         self.mirror.summarize(result)
         self.mirror.finish(failed=result["status"] == "failed")
+
+
+def finite(content: Mapping[str, Any]) -> dict[str, Any]:
+    """`content` with NaN and infinite numbers as text, at any depth: JSON has no other way to hold them."""
+    return {
+        key: finite(value)
+        if isinstance(value, Mapping)
+        else str(value)
+        if isinstance(value, float) and not math.isfinite(value)
+        else value
+        for key, value in content.items()
+    }

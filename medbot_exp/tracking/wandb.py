@@ -22,7 +22,7 @@ REACHABLE_WITHIN_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Mode:
-    """online or offline, and why."""
+    """online, offline or disabled (W&B takes everything and keeps nothing), and why."""
 
     name: str
     reason: str
@@ -31,7 +31,7 @@ class Mode:
 def decide_mode(tracking: TrackingConfig) -> Mode:
     """Online where asked or where a key and the server are there; offline otherwise."""
     environment = os.environ.get("WANDB_MODE", "").lower()
-    if environment in ("online", "offline"):
+    if environment in ("online", "offline", "disabled"):
         return Mode(environment, f"WANDB_MODE={environment}")
     if tracking.mode is not TrackingMode.auto:
         return Mode(tracking.mode.name, f"tracking.mode={tracking.mode.name}")
@@ -40,10 +40,10 @@ def decide_mode(tracking: TrackingConfig) -> Mode:
     if not has_key(host):
         return Mode("offline", f"no W&B key for {host}: wandb login, or WANDB_API_KEY")
     try:
-        port = address.port or (443 if address.scheme == "https" else 80)
+        port = address.port or (80 if address.scheme == "http" else 443)
         socket.create_connection((host, port), timeout=REACHABLE_WITHIN_SECONDS).close()
-    except OSError as error:
-        return Mode("offline", f"{host} cannot be reached ({error})")
+    except (OSError, ValueError) as error:
+        return Mode("offline", f"{host or address.geturl()} cannot be reached ({error})")
     return Mode("online", f"a W&B key for {host} was found")
 
 
@@ -89,7 +89,7 @@ class WandbMirror(Mirror):
             notes=tracking.notes,
             config=config,
             dir=directory,
-            mode="online" if mode.name == "online" else "offline",
+            mode=mode.name,  # type: ignore[arg-type]
             resume="allow" if mode.name == "online" else None,
             reinit="create_new",
             # disable_git: a remote's address may hold a token; the manifest has the commit.
@@ -97,7 +97,11 @@ class WandbMirror(Mirror):
         )
         self.run.define_metric("step", hidden=True)
         self.run.define_metric("*", step_metric="step")
-        self.description = str(self.run.url) if mode.name == "online" else f"offline; wandb sync {self.folder()}"
+        self.description = {
+            "online": str(self.run.url),
+            "offline": f"offline; wandb sync {self.folder()}",
+            "disabled": "disabled by WANDB_MODE",
+        }[mode.name]
 
     def folder(self) -> str:
         """The directory that `wandb sync` takes."""

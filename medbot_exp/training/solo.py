@@ -4,7 +4,6 @@ TRL and transformers do the training. Added here: the held-out loss as a mean ov
 step named when the loss leaves the numbers, checkpoints that count only when whole, and a clean stop.
 """
 
-import math
 import shutil
 import signal
 import time
@@ -24,7 +23,7 @@ from trl import SFTConfig, SFTTrainer
 from medbot_exp.config import OptimizerConfig, Precision, TrainerConfig
 from medbot_exp.data.prepare import TokenizedRows
 from medbot_exp.errors import ConfigError, DivergenceError, first_line, unwritable
-from medbot_exp.evaluation.score import held_out_loss
+from medbot_exp.evaluation.score import held_out_loss, perplexity
 from medbot_exp.rundir import RunDirectory, step_of
 from medbot_exp.tracking.record import Record
 
@@ -119,7 +118,7 @@ class Observer(TrainerCallback):
             self.losses[state.global_step] = logs["eval_loss"]
             metrics = {
                 "validation/loss": logs["eval_loss"],
-                "validation/perplexity": math.exp(logs["eval_loss"]),
+                "validation/perplexity": perplexity(logs["eval_loss"]),
             }
         elif "loss" in logs:
             metrics = {ours: float(logs[theirs]) for theirs, ours in METRICS.items() if theirs in logs}

@@ -94,24 +94,13 @@ def test_choosing_the_longest_or_shortest_is_no_better_than_chance(part, extreme
     assert 0 < right <= 0.3 * len(chosen)
 
 
-@pytest.mark.parametrize(
-    "part",
-    [
-        pytest.param(
-            part,
-            marks=pytest.mark.xfail(
-                strict=True, reason="the second longest is right in 23 of 45, the third in 56 of 135"
-            ),
-        )
-        for part in PARTS
-    ],
-)
-def test_no_rank_by_length_is_right_in_four_of_ten(part):
+@pytest.mark.parametrize("part", PARTS)
+def test_no_rank_by_length_is_right_more_often_than_chance_allows(part):
     ranks = Counter(
         sorted(row["options"], key=lambda letter, row=row: len(row["options"][letter])).index(row["label"])
         for row in PARTS[part]
     )
-    assert max(ranks.values()) <= 0.4 * len(PARTS[part])
+    assert max(ranks.values()) <= 0.3 * len(PARTS[part])
 
 
 def test_split_holds_out_the_same_three_cases_of_each_specialty():

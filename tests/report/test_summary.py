@@ -39,7 +39,7 @@ SAMPLE = {
 
 def printed(result=RESULT, samples=(SAMPLE,), directory="multirun/runs/d/t-n", width=120, **others) -> str:
     """The summary on a console without colours."""
-    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console = Console(file=io.StringIO(), width=width, color_system=None, emoji=False)
     facts = {"tracking": "offline; wandb sync x", "following": "python -m medbot_exp -m lora.r=8,16"} | others
     print_summary(console, result, samples, directory, **facts)
     return console.file.getvalue()
@@ -116,9 +116,6 @@ class TestPrintSummary:
         assert printed(directory=text, samples=[]).count(text) >= 2
         assert printed(following=text, tracking=text).count(text) == 2
 
-    @pytest.mark.xfail(
-        strict=True, raises=AssertionError, reason="rich puts emoji for :names:, which escape() leaves in place"
-    )
     def test_ratio_between_colons_stays_a_ratio(self):
         text = "Antibody titre 1:100: what does it mean?"
         assert text in printed(samples=[SAMPLE | {"question": text}])

@@ -5,6 +5,7 @@ One row: {"id": "cardiology-03", "specialty": "cardiology", "split": "validation
 "reasoning": "…", "answer": "…", "options": {"A": "…", "B": "…", "C": "…", "D": "…"}, "label": "B", "basis": "…"}
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,13 +36,16 @@ class Prediction:
 
 
 def load(benchmark: BenchmarkConfig) -> list[Example]:
-    """The held-out cases in the file's order, the first `benchmark.limit` of them."""
+    """The held-out cases, the first `benchmark.limit` of them; specialties take turns, so a part has all of them."""
     items = []
+    seen: Counter[str] = Counter()
     for row in read_file(BUNDLED / FILE):
         if row["split"] == "validation":
             options, label = choices(row, "options", "label", row["id"])
-            items.append(Example(row["id"], row["question"], row["reasoning"], row["answer"], options, label))
-    return items[: benchmark.limit]
+            item = Example(row["id"], row["question"], row["reasoning"], row["answer"], options, label)
+            items.append((seen[row["specialty"]], row["specialty"], item))
+            seen[row["specialty"]] += 1
+    return [item for _, _, item in sorted(items, key=lambda entry: entry[:2])][: benchmark.limit]
 
 
 def predict(
