@@ -3,7 +3,7 @@
   start-up   --help and a misspelt key, beside an empty Hydra application
   training   the same rows, steps and evaluations in a plain TRL + PEFT script (bare_trl.py)
 
-usage: python tests/benchmarks/overhead.py [--rounds 3] [--steps 12] [--only start-up|training]
+usage: python tests/benchmarks/overhead.py [--rounds 3] [--steps 10] [--only start-up|training]
 """
 
 import argparse
@@ -105,6 +105,7 @@ def bare_settings(run: Path, folder: Path, steps: int) -> dict:
         "output": str(folder / "bare"),
         "steps": steps,
         "batch_size": config.trainer.batch_size,
+        "eval_batch_size": config.trainer.eval_batch_size,
         "every": config.trainer.eval_steps,
         "lr": config.optimizer.lr,
         "seed": config.seed,
@@ -115,7 +116,7 @@ def bare_settings(run: Path, folder: Path, steps: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--only", choices=("start-up", "training"))
     options = parser.parse_args()
     os.environ.pop("WANDB_API_KEY", None)
