@@ -1,14 +1,12 @@
 """task=train: prepare, measure, train, measure again, record."""
 
-import json
 import logging
-import secrets
 import shlex
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -61,7 +59,6 @@ class Prepared:
     shots: list[Example]
     rows: TokenizedRows
     held_out: TokenizedRows
-    sampled: list[Example]
     trainable_parameters: int
 
 
@@ -142,7 +139,8 @@ def perform(
 
         from medbot_exp import model
         from medbot_exp.evaluation.benchmarks import cases
-        from medbot_exp.tracking.manifest import environment
+        from medbot_exp.evaluation.measure import Exam
+        from medbot_exp.tracking import manifest
         from medbot_exp.training.memory import keep_freed_memory, peak_memory_gib
         from medbot_exp.training.solo import choose_precision, train, training_arguments
 
@@ -150,27 +148,29 @@ def perform(
         if device.type == "cpu":
             keep_freed_memory()
         cache_dir = Path(config.cache_dir).expanduser()
+        precision = choose_precision(config.trainer.precision, device)
         arguments = training_arguments(config.trainer, config.optimizer, config.seed, device, directory)
         loaded = model.load(config.model, cache_dir, device)
         prepared = prepare(config, split, loaded, cache_dir)
-        items = cases.load(config.benchmark["cases"]) if "cases" in config.benchmark else []
-        run_id = run_identity(directory)
-        write_manifest(directory, config, environment(), loaded.located, split, prepared, run_id)
+        exam = Exam(
+            tokenizer=prepared.tokenizer,
+            prompt=config.prompt,
+            trainer=config.trainer,
+            shots=prepared.shots,
+            held_out=prepared.held_out,
+            items=cases.load(config.benchmark["cases"]) if "cases" in config.benchmark else [],
+            sampled=split.validation[: config.trainer.samples],
+            directory=directory,
+        )
+        run_id = manifest.write(directory, contents(config, loaded.located, split, prepared, precision.name))
         record.mirror = open_mirror(config, directory, hydra_files.resolved, run_id, study)
     log.info(
         "%s on %s in %s: %d trainable parameters",
         config.model.name,
         device.type,
-        choose_precision(config.trainer.precision, device).name,
+        precision.name,
         prepared.trainable_parameters,
     )
-
-    def measure(step: int, name: str, loss: float | None) -> dict[str, float]:
-        """Held-out loss (unless known) and benchmark accuracy now, logged under `step`."""
-        with clock.phase(name):
-            metrics = measurements(config, prepared, items, directory, name, loss)
-            record.log(step, metrics)
-        return metrics
 
     before = {}
     if resumed_from is not None:
@@ -180,9 +180,11 @@ def perform(
     if "validation/loss" not in before:
         log.info("measuring the model as it is")
         # The fresh adapter is part of it: it starts out as no change, whatever its initialisation.
-        before = measure(0, "before", None)
         with clock.phase("before"):
-            write_samples(config, prepared, directory, "before")
+            exam.write(prepared.model, "before")
+            before = exam.measure(prepared.model, "before")
+        # Logged last: a resumption that finds this line finds the answers as well.
+        record.log(0, before)
     log.info("held-out loss %.4f before training", before["validation/loss"])
 
     with clock.phase("train"):
@@ -201,10 +203,11 @@ def perform(
     if outcome.stopped:
         raise Interrupted(f"after step {outcome.step} of {outcome.steps}, with a checkpoint")
     log.info("measuring the trained model")
-    after = measure(outcome.step, "after", outcome.validation_loss)
     with clock.phase("after"):
-        samples = write_samples(config, prepared, directory, "after")
+        after = exam.measure(prepared.model, "after", outcome.validation_loss)
+        samples = exam.write(prepared.model, "after")
         prepared.model.save_pretrained(directory.adapter)
+    record.log(outcome.step, after)
     with clock.phase("record"):
         names = ("id", "question", "reference", "before", "after")
         record.mirror.table("samples", names, [[sample[name] for name in names] for sample in samples])
@@ -276,107 +279,27 @@ def prepare(config: RunConfig, split: Split, loaded: Any, cache_dir: Path) -> Pr
         shots=shots,
         rows=rows,
         held_out=held_out_rows,
-        sampled=split.validation[: config.trainer.samples],
         trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
     )
 
 
-def measurements(
-    config: RunConfig,
-    prepared: Prepared,
-    items: list[Example],
-    directory: rundir.RunDirectory,
-    phase: str,
-    loss: float | None,
-) -> dict[str, float]:
-    """Held-out loss and benchmark accuracy of the model as it is; the predictions go to their file."""
-    from medbot_exp.evaluation.benchmarks import cases
-    from medbot_exp.evaluation.score import held_out_loss, perplexity
-
-    model, tokenizer = prepared.model, prepared.tokenizer
-    if loss is None:
-        loss = held_out_loss(model, prepared.held_out, config.trainer.eval_batch_size, tokenizer.pad_token_id)
-    metrics = {"validation/loss": loss, "validation/perplexity": perplexity(loss)}
-    if items:
-        predictions = cases.predict(model, tokenizer, items, prepared.shots, config.prompt)
-        metrics |= {"eval/cases/accuracy": cases.accuracy(predictions), "eval/cases/n": len(predictions)}
-        path = directory.predictions("cases")
-        others = [row for row in rundir.read_jsonl(path) if row["phase"] != phase]
-        rundir.write_jsonl(path, others + [{"phase": phase, **asdict(prediction)} for prediction in predictions])
-    return metrics
-
-
-def write_samples(
-    config: RunConfig, prepared: Prepared, directory: rundir.RunDirectory, phase: str
-) -> list[dict[str, Any]]:
-    """Held-out questions answered in writing by the model as it is, added to predictions/samples.jsonl as `phase`."""
-    from medbot_exp.evaluation.generate import write_answers
-    from medbot_exp.prompt import prompt_tokens, render
-
-    prompts = [
-        prompt_tokens(
-            render(example, prepared.shots, config.prompt, prepared.tokenizer).prompt,
-            config.prompt,
-            prepared.tokenizer,
-        )
-        for example in prepared.sampled
-    ]
-    answers = write_answers(
-        prepared.model,
-        prepared.tokenizer,
-        prompts,
-        config.prompt.reasoning,
-        config.trainer.sample_thinking_tokens,
-        config.trainer.sample_answer_tokens,
-    )
-    path = directory.predictions("samples")
-    known = {row["id"]: row for row in rundir.read_jsonl(path)}
-    rows = []
-    for example, answer in zip(prepared.sampled, answers, strict=True):
-        row = known.get(example.id, {"id": example.id, "question": example.question, "reference": example.answer})
-        rows.append(row | {phase: answer.text, f"{phase}_forced": answer.forced, f"{phase}_ended": answer.ended})
-    rundir.write_jsonl(path, rows)
-    return rows
-
-
-def run_identity(directory: rundir.RunDirectory) -> str:
-    """The W&B id of the run: an earlier attempt's, which the manifest holds, or a new one."""
-    if directory.manifest.is_file():
-        return json.loads(directory.manifest.read_text(encoding="utf-8"))["run_id"]
-    return secrets.token_hex(4)
-
-
-def write_manifest(
-    directory: rundir.RunDirectory,
-    config: RunConfig,
-    environment: dict[str, Any],
-    located: Any,
-    split: Split,
-    prepared: Prepared,
-    run_id: str,
-) -> None:
-    """manifest.json: what the run is made of. A resumed run keeps the first one and adds its own environment."""
-    if directory.manifest.is_file():
-        manifest = json.loads(directory.manifest.read_text(encoding="utf-8"))
-        manifest["resumed"] = [*manifest.get("resumed", []), environment]
-    else:
-        manifest = {
-            "run_id": run_id,
-            **environment,
-            "model": {"name": config.model.name, "source": located.source, "version": located.version},
-            "data": {
-                "name": config.data.name,
-                "train": fingerprint(split.train),
-                "validation": fingerprint(split.validation),
-                "rows": {"train": len(split.train), "validation": len(split.validation)},
-            },
-            "tokenized": {
-                name: {"fingerprint": rows.fingerprint, "dropped": rows.dropped, "shortened": rows.shortened}
-                for name, rows in (("train", prepared.rows), ("validation", prepared.held_out))
-            },
-            "seeds": {"seed": config.seed},
-        }
-    rundir.write_json(directory.manifest, manifest)
+def contents(config: RunConfig, located: Any, split: Split, prepared: Prepared, precision: str) -> dict[str, Any]:
+    """What the manifest says of model, arithmetic, data and seed."""
+    return {
+        "precision": precision,
+        "model": {"name": config.model.name, "source": located.source, "version": located.version},
+        "data": {
+            "name": config.data.name,
+            "train": fingerprint(split.train),
+            "validation": fingerprint(split.validation),
+            "rows": {"train": len(split.train), "validation": len(split.validation)},
+        },
+        "tokenized": {
+            name: {"fingerprint": rows.fingerprint, "dropped": rows.dropped, "shortened": rows.shortened}
+            for name, rows in (("train", prepared.rows), ("validation", prepared.held_out))
+        },
+        "seeds": {"seed": config.seed},
+    }
 
 
 def open_mirror(

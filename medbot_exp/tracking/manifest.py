@@ -1,12 +1,17 @@
 """What a run was made of: enough to know, a year later, whether two runs could have differed."""
 
+import json
 import os
 import platform
+import secrets
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from medbot_exp.rundir import RunDirectory, write_json
 
 PACKAGES = (
     "medbot-exp",
@@ -25,6 +30,20 @@ PACKAGES = (
     "bitsandbytes",
     "unsloth",
 )
+
+
+def write(directory: RunDirectory, contents: Mapping[str, Any]) -> str:
+    """Write manifest.json with this process's environment and `contents`; the run's id, the same for each attempt.
+
+    A resumed run keeps the manifest of its first attempt and adds the environment of the new one.
+    """
+    if directory.manifest.is_file():
+        manifest = json.loads(directory.manifest.read_text(encoding="utf-8"))
+        manifest["resumed"] = [*manifest.get("resumed", []), environment()]
+    else:
+        manifest = {"run_id": secrets.token_hex(4), **environment(), **contents}
+    write_json(directory.manifest, manifest)
+    return manifest["run_id"]
 
 
 def environment() -> dict[str, Any]:

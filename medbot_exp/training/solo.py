@@ -6,6 +6,7 @@ step named when the loss leaves the numbers, checkpoints that count only when wh
 
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -331,6 +332,9 @@ def dataset(rows: TokenizedRows) -> Dataset:
 @contextmanager
 def stop_after_step(stop: Stop) -> Iterator[None]:
     """SIGINT and SIGTERM end the training after the current step, with a checkpoint; a second one ends it at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python lets the main thread alone handle signals
+        return
 
     def ask(number, frame):
         if stop.requested:

@@ -1,0 +1,77 @@
+"""What a model is asked before and after training, and where its answers go."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from medbot_exp.config import PromptConfig, TrainerConfig
+from medbot_exp.data.example import Example
+from medbot_exp.data.prepare import TokenizedRows
+from medbot_exp.evaluation.benchmarks import cases
+from medbot_exp.evaluation.generate import write_answers
+from medbot_exp.evaluation.score import held_out_loss, perplexity
+from medbot_exp.prompt import prompt_tokens, render
+from medbot_exp.rundir import RunDirectory, read_jsonl, write_jsonl
+
+
+@dataclass(frozen=True)
+class Exam:
+    """The same questions, whenever they are asked.
+
+    Attributes:
+        shots: worked examples that go in front of every question.
+        held_out: tokenised rows for the loss.
+        items: multiple-choice questions; empty where none were asked for.
+        sampled: questions to answer in writing.
+    """
+
+    tokenizer: Any
+    prompt: PromptConfig
+    trainer: TrainerConfig
+    shots: Sequence[Example]
+    held_out: TokenizedRows
+    items: Sequence[Example]
+    sampled: Sequence[Example]
+    directory: RunDirectory
+
+    def measure(self, model: Any, phase: str, loss: float | None = None) -> dict[str, float]:
+        """Metrics of `model` as it is; its predictions go to predictions/cases.jsonl as `phase`.
+
+        Args:
+            loss: the held-out loss in nats per token, where it is known already.
+        """
+        if loss is None:
+            batch_size = self.trainer.eval_batch_size
+            loss = held_out_loss(model, self.held_out, batch_size, self.tokenizer.pad_token_id)
+        metrics = {"validation/loss": loss, "validation/perplexity": perplexity(loss)}
+        if self.items:
+            predictions = cases.predict(model, self.tokenizer, self.items, self.shots, self.prompt)
+            metrics |= {"eval/cases/accuracy": cases.accuracy(predictions), "eval/cases/n": len(predictions)}
+            path = self.directory.predictions("cases")
+            others = [row for row in read_jsonl(path) if row["phase"] != phase]
+            write_jsonl(path, others + [{"phase": phase, **asdict(prediction)} for prediction in predictions])
+        return metrics
+
+    def write(self, model: Any, phase: str) -> list[dict[str, Any]]:
+        """The rows of predictions/samples.jsonl, with the written answers of `model` as it is under `phase`."""
+        answers = write_answers(
+            model,
+            self.tokenizer,
+            [self.question_tokens(example) for example in self.sampled],
+            self.prompt.reasoning,
+            self.trainer.sample_thinking_tokens,
+            self.trainer.sample_answer_tokens,
+        )
+        path = self.directory.predictions("samples")
+        known = {row["id"]: row for row in read_jsonl(path)}
+        rows = []
+        for example, answer in zip(self.sampled, answers, strict=True):
+            row = known.get(example.id, {"id": example.id, "question": example.question, "reference": example.answer})
+            rows.append(row | {phase: answer.text, f"{phase}_forced": answer.forced, f"{phase}_ended": answer.ended})
+        write_jsonl(path, rows)
+        return rows
+
+    def question_tokens(self, example: Example) -> list[int]:
+        """The question of `example` as the run's own prompt puts it."""
+        rendered = render(example, self.shots, self.prompt, self.tokenizer)
+        return prompt_tokens(rendered.prompt, self.prompt, self.tokenizer)
