@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from medbot_exp import rundir
 from medbot_exp.config import RunConfig, conf_directory, typed
-from medbot_exp.errors import Interrupted, storage_error
+from medbot_exp.errors import ConfigError, storage_error
 from medbot_exp.explain import explain, misspelt_override
 
 HELP_FLAGS = {"-h", "--help"}
@@ -57,6 +57,8 @@ def main(cfg: DictConfig) -> float | None:
         rundir.RunDirectory(settings.runtime.output_dir).discard_empty()
         # A single run reports here: Hydra would print the overrides once more. A sweeper wants the exception.
         if multirun:
+            known = explain(error) or storage_error(error) or error
+            print_block(f"{settings.runtime.output_dir}: {type(known).__name__}", str(known))
             raise
         report(error)
         raise
@@ -65,6 +67,8 @@ def main(cfg: DictConfig) -> float | None:
 def perform(cfg: DictConfig, settings: HydraConf, study: str | None) -> float | None:
     """Check `cfg` and run its task in Hydra's output directory."""
     config = typed(cfg)
+    if study is not None and config.trainer.resume is not None:
+        raise ConfigError("`trainer.resume` goes on with one run, so it goes without -m; resume the trials one by one")
     directory = rundir.RunDirectory(settings.runtime.output_dir)
     hydra_files = rundir.HydraFiles(
         config=OmegaConf.to_yaml(cfg),
@@ -81,17 +85,18 @@ def entrypoint() -> None:
     """Run `main` and leave with 0 (done), 2 (the user can mend it), 130 (stopped) or 1 (our fault)."""
     # Makes Hydra raise instead of printing its own report and leaving with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    misspelt = misspelt_override(sys.argv[1:], RunConfig)
+    flags = {word for word in sys.argv[1:] if word.startswith("-")}
+    # Other flags of Hydra's take values that look like overrides.
+    misspelt = misspelt_override(sys.argv[1:], RunConfig) if flags <= {*HELP_FLAGS, "-m", "--multirun"} else None
     if misspelt is not None:
         report(misspelt)
-    flags = {word for word in sys.argv[1:] if word.startswith("-")}
     try:
         if flags and flags <= HELP_FLAGS:
             print(help_text([word for word in sys.argv[1:] if word not in flags]))
         else:
             main()
-    except KeyboardInterrupt:
-        leave(130, "stopped", "there was nothing to resume yet")
+    except KeyboardInterrupt as stop:
+        leave(130, "stopped", str(stop) or "there was nothing to resume yet")
     except Exception as error:
         report(error)
         raise
@@ -111,8 +116,6 @@ def help_text(overrides: list[str]) -> str:
 
 def report(error: Exception) -> None:
     """Leave with the status and the block that `error` deserves; return where it is a fault of ours."""
-    if isinstance(error, Interrupted):
-        leave(130, "stopped", str(error))
     known = explain(error) or storage_error(error)
     if known is not None:
         leave(2, type(known).__name__, str(known))
@@ -120,6 +123,11 @@ def report(error: Exception) -> None:
 
 def leave(status: int, title: str, text: str) -> None:
     """Print one short block on stderr and exit with `status`."""
+    print_block(title, text)
+    sys.exit(status)
+
+
+def print_block(title: str, text: str) -> None:
+    """Print `text` under `title` on stderr."""
     body = "\n".join(f"  {line}" for line in text.splitlines())
     print(f"medbot_exp: {title}\n{body}", file=sys.stderr)
-    sys.exit(status)

@@ -398,8 +398,8 @@ def faults_of(config: RunConfig) -> list[str]:
             "-1 leaves the length to trainer.epochs",
         ),
         (
-            not early or trainer.eval_steps < 1 or trainer.checkpoint_steps % trainer.eval_steps == 0,
-            "early stopping keeps the best evaluated checkpoint, so `trainer.checkpoint_steps` must be a multiple of "
+            not early or trainer.checkpoint_steps == trainer.eval_steps,
+            "early stopping keeps the best evaluated checkpoint, so `trainer.checkpoint_steps` must equal "
             "`trainer.eval_steps`",
             {"trainer.checkpoint_steps": trainer.checkpoint_steps, "trainer.eval_steps": trainer.eval_steps},
             f"try trainer.checkpoint_steps={trainer.eval_steps}",
@@ -445,6 +445,31 @@ def faults_of(config: RunConfig) -> list[str]:
             "`model.max_length >= 32` must hold",
             {"model.max_length": model.max_length},
             "it counts tokens: try 1024",
+        ),
+        (
+            trainer.logging_steps < 1 or trainer.checkpoint_steps % trainer.logging_steps == 0,
+            "a resumed run logs what an unbroken one does, so `trainer.checkpoint_steps` must be a multiple of "
+            "`trainer.logging_steps`",
+            {"trainer.checkpoint_steps": trainer.checkpoint_steps, "trainer.logging_steps": trainer.logging_steps},
+            "try trainer.logging_steps=1",
+        ),
+        (
+            not set(config.tracking.project) & set("/\\#?%:"),
+            "`tracking.project` must be without / \\ # ? % :",
+            {"tracking.project": config.tracking.project},
+            "W&B takes no other names",
+        ),
+        (
+            (data.columns.options is None) == (data.columns.label is None),
+            "`data.columns.options` and `data.columns.label` go together",
+            {"data.columns.options": data.columns.options, "data.columns.label": data.columns.label},
+            "name both columns, or neither",
+        ),
+        (
+            config.objective.metric.endswith("/accuracy") == (config.objective.direction is Direction.maximize),
+            "a loss is minimised and an accuracy maximised",
+            {"objective.metric": config.objective.metric, "objective.direction": config.objective.direction.name},
+            "change objective.direction",
         ),
         (
             config.objective.metric in metrics_of(config),

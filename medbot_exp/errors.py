@@ -44,8 +44,8 @@ class DivergenceError(MedbotError):
     """The training loss became NaN or infinite."""
 
 
-class Interrupted(Exception):
-    """The user asked to stop; the message says how to go on."""
+class Interrupted(KeyboardInterrupt):
+    """The user asked to stop; the message says how to go on. No Exception, so that it ends a whole grid."""
 
 
 STORAGE_ERRNOS = {
@@ -75,7 +75,7 @@ def storage_error(error: BaseException) -> StorageError | None:
         by_number = isinstance(cause, OSError) and cause.errno in STORAGE_ERRNOS
         if by_number or any(text in str(cause) for text in STORAGE_TEXTS):
             return unwritable(cause)
-        cause = cause.__cause__ or cause.__context__
+        cause = cause.__cause__
     return None
 
 

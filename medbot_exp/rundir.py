@@ -9,12 +9,15 @@ import json
 import logging
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from medbot_exp.config import checked_label
 from medbot_exp.errors import RunDirectoryError
@@ -30,6 +33,10 @@ class HydraFiles:
     hydra: str
     overrides: str
     resolved: str
+
+    def task_overrides(self) -> list[str]:
+        """The overrides of this run, those of Hydra itself left out."""
+        return yaml.safe_load(self.overrides) or []
 
 
 class RunDirectory:
@@ -83,8 +90,7 @@ class RunDirectory:
         Raises:
             RunDirectoryError: no run, a finished run, or a run of another config.
         """
-        if not self.config.is_file():
-            raise RunDirectoryError(f"`trainer.resume` must name a run directory, but {self} holds no config.yaml")
+        self.require_run()
         if self.status() == "complete":
             raise RunDirectoryError(f"an unfinished run can be resumed, but {self} is complete; see {self.result}")
         differing = differences(self.config.read_text(encoding="utf-8"), hydra_files.resolved)
@@ -97,6 +103,11 @@ class RunDirectory:
         self.result.unlink(missing_ok=True)  # of a run that failed; this attempt writes its own
         checkpoint = self.last_checkpoint()
         return 0 if checkpoint is None else step_of(checkpoint)
+
+    def require_run(self) -> None:
+        """Raise a RunDirectoryError unless a run was begun here."""
+        if not self.config.is_file():
+            raise RunDirectoryError(f"`trainer.resume` must name a run directory, but {self} holds no config.yaml")
 
     def status(self) -> str | None:
         """`status` of result.json; None while the run has not ended."""
@@ -115,6 +126,15 @@ class RunDirectory:
                 os.fsync(file.fileno())
         (folder / "complete").touch()
 
+    def prune_checkpoints(self, limit: int, best: str | None) -> None:
+        """Remove all whole checkpoints but the newest `limit` and the one named `best`, and all torn ones."""
+        folders = sorted(self.checkpoints.glob("checkpoint-*"), key=step_of)
+        whole = [path for path in folders if (path / "complete").is_file()]
+        for path in folders:
+            if path not in whole[-limit:] and path.name != best:
+                (path / "complete").unlink(missing_ok=True)  # first, so that a half removed one does not count
+                shutil.rmtree(path)
+
     def open_log(self) -> logging.Handler:
         """A handler that adds every log record to run.log; the caller removes it."""
         handler = logging.FileHandler(self.log, encoding="utf-8")
@@ -126,8 +146,9 @@ class RunDirectory:
         """Keep other processes from writing into the run while the body runs; a killed process lets go.
 
         Raises:
-            RunDirectoryError: another process is at it.
+            RunDirectoryError: no run is there, or another process is at it.
         """
+        self.require_run()
         from filelock import FileLock, Timeout
 
         try:

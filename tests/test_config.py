@@ -11,7 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from medbot_exp import config as schema
-from medbot_exp.config import LoraInit, Quantization, checked_label, conf_directory, faults_of, typed
+from medbot_exp.config import Direction, LoraInit, Quantization, checked_label, conf_directory, faults_of, typed
 from medbot_exp.errors import ConfigError
 
 CONF = conf_directory()
@@ -100,13 +100,13 @@ KEPT_RULES = [
     {"trainer.max_steps": 1},
     {"trainer.eval_limit": None},
     {"trainer.samples": 0},
-    {"trainer.early_stopping_patience": 1, "trainer.checkpoint_steps": 4, "trainer.eval_steps": 2},
+    {"trainer.early_stopping_patience": 1, "trainer.checkpoint_steps": 2, "trainer.eval_steps": 2},
     {"trainer.checkpoint_steps": 5, "trainer.eval_steps": 2},
     {"data.validation": 0.5},
     {"data.validation": 40.0},
     {"data.limit": 1},
     {"model.max_length": 32},
-    {"objective.metric": "eval/cases/accuracy"},
+    {"objective.metric": "eval/cases/accuracy", "objective.direction": Direction.maximize},
     {"seed": 0},
 ]
 

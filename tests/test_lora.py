@@ -20,6 +20,8 @@ IDS = torch.arange(4, 36).reshape(2, 16)
 def composed(schema: type, group: str, option: str):
     """conf/<group>/<option>.yaml as a `schema`."""
     chosen = OmegaConf.load(conf_directory() / group / f"{option}.yaml")
+    inherited = [OmegaConf.load(conf_directory() / group / f"{name}.yaml") for name in chosen.pop("defaults", [])]
+    chosen = OmegaConf.merge(*inherited, chosen)
     return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), chosen))
 
 

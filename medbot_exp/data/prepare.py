@@ -42,10 +42,6 @@ class TokenizedRows:
     def __len__(self) -> int:
         return len(self.input_ids)
 
-    def first(self, count: int | None) -> "TokenizedRows":
-        """The first `count` rows; all of them for None."""
-        return replace(self, input_ids=self.input_ids[:count], completion_mask=self.completion_mask[:count])
-
 
 def tokenize(
     part: str,

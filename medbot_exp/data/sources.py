@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,8 @@ def read_file(path: Path) -> list[Row]:
         return list(readers[path.suffix.lower()](path))
     except UnicodeDecodeError as error:
         raise DataError(f"a data file must be UTF-8 text, but {path} is not: {error}; convert it first") from error
+    except OSError as error:
+        raise DataError(f"a data file must be readable, but {path} is not: {error}; mend its permissions") from error
 
 
 def read_json(path: Path) -> list[Row]:
@@ -174,6 +177,12 @@ def to_example(row: Row, number: int, data: DataConfig, place: str) -> Example:
 
     def text(key: str, column: str | None, needed: bool) -> str:
         value = row.get(column) if column is not None else None
+        if isinstance(value, float) and math.isnan(value):
+            value = None
+        if not isinstance(value, str | int | float | None):
+            raise DataError(
+                f"{key} must be a text, but {place}, row {number} has a {type(value).__name__} in {column!r}"
+            )
         cleaned = "" if value is None else str(value).strip()
         if needed and not cleaned:
             raise DataError(f"every row must have its {key}, but {place}, row {number} has an empty {column!r}")
@@ -228,16 +237,25 @@ def divide(examples: list[Example], rows: Iterable[Row], data: DataConfig) -> Sp
                     f"column {data.columns.split!r} must say one of {', '.join(parts)}, but {example.id!r} has {part!r}"
                 )
             parts[part].append(example)
-        return Split(parts["train"], parts["validation"])
+        return Split(parts["train"], mixed(parts["validation"]))
     assert data.validation is not None
-    by_hash = sorted((hash_share(example.id), example.id) for example in examples)
+    # Without an id column the question stands in: a number would move when a row is put in before it.
+    by_hash = sorted(
+        (hash_share(example.id if data.columns.id is not None else example.question), example.id)
+        for example in examples
+    )
     below = sum(share < data.validation for share, _ in by_hash)
     count = int(data.validation) if data.validation >= 1 else max(1, below)
     held_out = {name for _, name in by_hash[:count]}
     return Split(
         train=[example for example in examples if example.id not in held_out],
-        validation=[example for example in examples if example.id in held_out],
+        validation=mixed([example for example in examples if example.id in held_out]),
     )
+
+
+def mixed(examples: list[Example]) -> list[Example]:
+    """`examples` in the order of their ids' hashes: a file is often sorted by subject, and a part of it is one."""
+    return sorted(examples, key=lambda example: hash_share(example.id))
 
 
 def hash_share(name: str) -> float:

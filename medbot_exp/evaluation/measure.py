@@ -1,5 +1,6 @@
 """What a model is asked before and after training, and where its answers go."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from medbot_exp.config import PromptConfig, TrainerConfig
 from medbot_exp.data.example import Example
 from medbot_exp.data.prepare import TokenizedRows
+from medbot_exp.errors import DivergenceError
 from medbot_exp.evaluation.benchmarks import cases
 from medbot_exp.evaluation.generate import write_answers
 from medbot_exp.evaluation.score import held_out_loss, perplexity
@@ -39,10 +41,18 @@ class Exam:
 
         Args:
             loss: the held-out loss in nats per token, where it is known already.
+
+        Raises:
+            DivergenceError: the loss is no number.
         """
         if loss is None:
             batch_size = self.trainer.eval_batch_size
             loss = held_out_loss(model, self.held_out, batch_size, self.tokenizer.pad_token_id)
+        if not math.isfinite(loss):
+            raise DivergenceError(
+                f"the held-out loss must be finite, but was {loss} {phase} training; lower optimizer.lr, or try "
+                "model.dtype=float32"
+            )
         metrics = {"validation/loss": loss, "validation/perplexity": perplexity(loss)}
         if self.items:
             predictions = cases.predict(model, self.tokenizer, self.items, self.shots, self.prompt)

@@ -17,14 +17,14 @@ def print_summary(
     samples: Sequence[Mapping[str, Any]],
     directory: str,
     tracking: str,
-    following: str,
+    following: str | None,
 ) -> None:
     """Print how the run of `result` (result.json) went.
 
     Args:
         samples: rows of predictions/samples.jsonl.
         tracking: where the mirror is.
-        following: the command to type next.
+        following: the command to type next, if there is one.
     """
     for sample in samples:
         console.print(f"\n[bold]{escape(sample['question'])}[/bold]")
@@ -41,14 +41,16 @@ def print_summary(
     console.print(table)
     seconds = result["seconds"]
     spent = ", ".join(f"{name} {duration(value)}" for name, value in seconds.items() if name != "total")
+    since = f" since step {result['resumed_from']}" if result["resumed_from"] else ""
     facts = {
         "time": f"{duration(seconds['total'])} ({spent})",
-        "training": f"{result['steps']} steps, {result['tokens']} tokens, {result['tokens_per_second']:.0f} tokens/s",
+        "training": f"{result['steps']} steps, {result['tokens']} tokens{since}, "
+        f"{result['tokens_per_second']:.0f} tokens/s",
         "memory": f"{result['peak_memory_gib']:.2f} GiB at most",
         "adapter": f"{directory}/adapter ({result['trainable_parameters']:,} parameters)",
         "record": directory,
         "W&B": tracking,
-        "next": following,
+        **({"next": following} if following else {}),
     }
     for name, value in facts.items():
         console.print(f"  {name:<9} {escape(value)}", soft_wrap=True, highlight=False)

@@ -2,9 +2,8 @@
 
 import logging
 import shlex
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -72,16 +71,15 @@ def run(
         Interrupted: the user stopped the run; it can be resumed.
     """
     check_backend(config)
-    resumed_from = None
     if config.trainer.resume is None:
         directory.claim(hydra_files)
-    else:
-        resumed_from = directory.resume(hydra_files)
     with directory.held():
+        resumed_from = None if config.trainer.resume is None else directory.resume(hydra_files)
         result, samples, mirror = recorded(config, directory, hydra_files, study, resumed_from)
     # The run is recorded: a reader that closed the pipe does not make it a failure.
     with suppress(BrokenPipeError):
-        print_summary(Console(emoji=False), result, samples, str(directory), mirror.description, following(config))
+        following = next_grid(hydra_files, config.lora.r) if study is None else None
+        print_summary(Console(emoji=False), result, samples, str(directory), mirror.description, following)
     return result["objective"][config.objective.metric]
 
 
@@ -100,18 +98,22 @@ def recorded(
     clock = Clock()
     try:
         result, samples = perform(config, directory, record, clock, hydra_files, study, resumed_from)
-    except (KeyboardInterrupt, Interrupted) as stop:
+        record.finish(result)
+        hand_over(record, result, samples)
+    except KeyboardInterrupt as stop:
         log.info("stopped")
         record.mirror.finish(failed=False)
-        raise Interrupted(f"{stop}\n{resume_hint(config, directory)}".strip()) from stop
+        raise Interrupted(f"{stop}\n{resume_hint(hydra_files, directory)}".strip()) from stop
     except BaseException as error:
         known = error if isinstance(error, MedbotError) else storage_error(error)
         log.debug("the run failed", exc_info=error)
         text = str(known) if known else f"{type(error).__name__}: {error}"
+        failed = {"status": "failed", "error": text, "seconds": clock.report()}
         try:
-            record.finish({"status": "failed", "error": text, "seconds": clock.report()})
+            record.finish(failed)
         except OSError as full:
             raise StorageError(f"the run failed, and its record could not be written: {full}\n{text}") from error
+        hand_over(record, failed, [])
         if known is not None and known is not error:
             raise known from error
         raise
@@ -120,6 +122,24 @@ def recorded(
         logging.getLogger().removeHandler(handler)
         handler.close()
     return result, samples, record.mirror
+
+
+def hand_over(record: Record, result: dict[str, Any], samples: list[dict[str, Any]]) -> None:
+    """Give the mirror what only the end of a run has, and close it.
+
+    The record is written by now: whatever goes wrong with its copy is told, and changes nothing.
+    """
+    mirror = record.mirror
+    try:
+        if samples:
+            names = ("id", "question", "reference", "before", "after")
+            mirror.table("samples", names, [[sample[name] for name in names] for sample in samples])
+        if result["status"] == "complete":
+            mirror.adapter(record.directory.adapter)
+        mirror.summarize(result)
+        mirror.finish(failed=result["status"] == "failed")
+    except Exception as error:  # a mirror is somebody else's service: it may fail in any way
+        log.warning("the mirror is not whole: %s: %s", type(error).__name__, error)
 
 
 def perform(
@@ -162,6 +182,7 @@ def perform(
             sampled=split.validation[: config.trainer.samples],
             directory=directory,
         )
+        refuse_overlap(split.train, exam.items)
         run_id = manifest.write(directory, contents(config, loaded.located, split, prepared, precision.name))
         record.mirror = open_mirror(config, directory, hydra_files.resolved, run_id, study)
     log.info(
@@ -176,6 +197,9 @@ def perform(
     if resumed_from is not None:
         record.rewind(resumed_from)
         before = record.known(0)
+        if record.mirror.starts_empty:
+            for line in record.lines():
+                record.mirror.log(line["step"], {key: value for key, value in line.items() if key != "step"})
         log.info("going on behind step %d", resumed_from)
     if "validation/loss" not in before:
         log.info("measuring the model as it is")
@@ -208,10 +232,6 @@ def perform(
         samples = exam.write(prepared.model, "after")
         prepared.model.save_pretrained(directory.adapter)
     record.log(outcome.step, after)
-    with clock.phase("record"):
-        names = ("id", "question", "reference", "before", "after")
-        record.mirror.table("samples", names, [[sample[name] for name in names] for sample in samples])
-        record.mirror.adapter(directory.adapter)
     result = {
         "status": "complete",
         "objective": {config.objective.metric: after[config.objective.metric]},
@@ -227,7 +247,6 @@ def perform(
         "adapter": directory.adapter.name,
         "error": None,
     }
-    record.finish(result)
     return result, samples
 
 
@@ -317,15 +336,26 @@ def open_mirror(
     return WandbMirror(config.tracking, mode, directory.path, run_id, name, content, study)
 
 
-def resume_hint(config: RunConfig, directory: rundir.RunDirectory) -> str:
-    """The command that goes on with this run."""
-    words = [word for word in sys.argv[1:] if not word.startswith("trainer.resume=")]
-    command = shlex.join(["python", "-m", "medbot_exp", *words, f"trainer.resume={directory}"])
-    return f"To go on: {command}"
+def refuse_overlap(training: list[Example], items: Sequence[Example]) -> None:
+    """Raise a DataError where a benchmark's question is among the training rows: its score would mean nothing."""
+    asked = {" ".join(item.question.split()).lower(): item.id for item in items}
+    both = [asked[text] for row in training if (text := " ".join(row.question.split()).lower()) in asked]
+    if both:
+        raise DataError(
+            f"no benchmark question may be trained on, but {len(both)} of {len(items)} are among the training rows "
+            f"({', '.join(both[:3])}); hold them out with data.columns.split, or use benchmark=[]"
+        )
 
 
-def following(config: RunConfig) -> str:
-    """A command worth typing after this run: the neighbouring ranks."""
-    ranks = f"{max(1, config.lora.r // 2)},{config.lora.r},{config.lora.r * 2}"
-    words = [word for word in sys.argv[1:] if not word.startswith(("lora.r=", "name=", "trainer.resume=", "-m"))]
+def resume_hint(hydra_files: rundir.HydraFiles, directory: rundir.RunDirectory) -> str:
+    """The command that goes on with this run: a trial's own overrides, where it is one of a grid."""
+    words = [word for word in hydra_files.task_overrides() if not word.startswith("trainer.resume=")]
+    return "To go on: " + shlex.join(["python", "-m", "medbot_exp", *words, f"trainer.resume={directory}"])
+
+
+def next_grid(hydra_files: rundir.HydraFiles, r: int) -> str:
+    """A command worth typing after a run: the neighbouring ranks."""
+    ranks = ",".join(str(rank) for rank in sorted({max(1, r // 2), r, r * 2}))
+    dropped = ("lora.r=", "name=", "study=", "trainer.resume=")
+    words = [word for word in hydra_files.task_overrides() if not word.startswith(dropped)]
     return shlex.join(["python", "-m", "medbot_exp", "-m", *words, f"lora.r={ranks}"])

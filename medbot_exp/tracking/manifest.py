@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from medbot_exp.errors import RunDirectoryError
 from medbot_exp.rundir import RunDirectory, write_json
 
 PACKAGES = (
@@ -36,14 +37,29 @@ def write(directory: RunDirectory, contents: Mapping[str, Any]) -> str:
     """Write manifest.json with this process's environment and `contents`; the run's id, the same for each attempt.
 
     A resumed run keeps the manifest of its first attempt and adds the environment of the new one.
+
+    Raises:
+        RunDirectoryError: the model or the rows differ from those of the first attempt.
     """
     if directory.manifest.is_file():
         manifest = json.loads(directory.manifest.read_text(encoding="utf-8"))
+        for name in ("version", "train", "validation"):
+            old, new = fingerprint(manifest, name), fingerprint(contents, name)
+            if old != new:
+                raise RunDirectoryError(
+                    f"a run is resumed on the model and the rows that it began with, but {name} was {old} in "
+                    f"{directory.manifest} and is {new} now; restore the files, or start a new run"
+                )
         manifest["resumed"] = [*manifest.get("resumed", []), environment()]
     else:
         manifest = {"run_id": secrets.token_hex(4), **environment(), **contents}
     write_json(directory.manifest, manifest)
     return manifest["run_id"]
+
+
+def fingerprint(contents: Mapping[str, Any], name: str) -> str:
+    """The model's `version`, or the fingerprint of the tokenised `train` or `validation` rows."""
+    return contents["model"]["version"] if name == "version" else contents["tokenized"][name]["fingerprint"]
 
 
 def environment() -> dict[str, Any]:

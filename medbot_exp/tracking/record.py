@@ -16,6 +16,7 @@ class Mirror:
     """Where copies go: this one drops them (tracking=none)."""
 
     description = "files only"
+    starts_empty = True  # whether a resumed run's earlier lines have to be told again
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Take the metrics of one step."""
@@ -64,10 +65,8 @@ class Record:
         return merged
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Write result.json, then close the mirror."""
+        """Write result.json: from here on the run has ended."""
         write_json(self.directory.result, finite(result))
-        self.mirror.summarize(result)
-        self.mirror.finish(failed=result["status"] == "failed")
 
 
 def finite(content: Mapping[str, Any]) -> dict[str, Any]:

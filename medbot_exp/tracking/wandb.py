@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from medbot_exp.config import TrackingConfig, TrackingMode
+from medbot_exp.errors import ConfigError
 from medbot_exp.tracking.record import Mirror
 
 DEFAULT_HOST = "https://api.wandb.ai"
@@ -29,16 +30,26 @@ class Mode:
 
 
 def decide_mode(tracking: TrackingConfig) -> Mode:
-    """Online where asked or where a key and the server are there; offline otherwise."""
+    """Online where asked or where a key and the server are there; offline otherwise.
+
+    Raises:
+        ConfigError: online was asked for, and there is no key.
+    """
     environment = os.environ.get("WANDB_MODE", "").lower()
     if environment in ("online", "offline", "disabled"):
         return Mode(environment, f"WANDB_MODE={environment}")
-    if tracking.mode is not TrackingMode.auto:
-        return Mode(tracking.mode.name, f"tracking.mode={tracking.mode.name}")
     address = urlparse(os.environ.get("WANDB_BASE_URL", DEFAULT_HOST))
     host = address.hostname or ""
+    if tracking.mode is TrackingMode.online and not has_key(host):
+        raise ConfigError(
+            f"tracking.mode=online needs a W&B key for {host}, and there is none; wandb login, or tracking.mode=auto"
+        )
+    if tracking.mode is not TrackingMode.auto:
+        return Mode(tracking.mode.name, f"tracking.mode={tracking.mode.name}")
     if not has_key(host):
         return Mode("offline", f"no W&B key for {host}: wandb login, or WANDB_API_KEY")
+    if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
+        return Mode("online", f"a W&B key for {host} was found; through a proxy the server is not tried first")
     try:
         port = address.port or (80 if address.scheme == "http" else 443)
         socket.create_connection((host, port), timeout=REACHABLE_WITHIN_SECONDS).close()
@@ -97,6 +108,7 @@ class WandbMirror(Mirror):
         )
         self.run.define_metric("step", hidden=True)
         self.run.define_metric("*", step_metric="step")
+        self.starts_empty = mode.name == "offline"  # a new folder; the server knows the lines of an online run
         self.description = {
             "online": str(self.run.url),
             "offline": f"offline; wandb sync {self.folder()}",

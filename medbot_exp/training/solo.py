@@ -4,7 +4,7 @@ TRL and transformers do the training. Added here: the held-out loss as a mean ov
 step named when the loss leaves the numbers, checkpoints that count only when whole, and a clean stop.
 """
 
-import shutil
+import math
 import signal
 import threading
 import time
@@ -25,7 +25,7 @@ from medbot_exp.config import OptimizerConfig, Precision, TrainerConfig
 from medbot_exp.data.prepare import TokenizedRows
 from medbot_exp.errors import ConfigError, DivergenceError, first_line, unwritable
 from medbot_exp.evaluation.score import held_out_loss, perplexity
-from medbot_exp.rundir import RunDirectory, step_of
+from medbot_exp.rundir import RunDirectory
 from medbot_exp.tracking.record import Record
 
 # What TRL logs, under the names of our record; the rest repeats or belongs to the end.
@@ -131,12 +131,9 @@ class Observer(TrainerCallback):
 
     def on_save(self, args, state, control, **kwargs):
         self.directory.seal_checkpoint(state.global_step)
-        # Older ones go only now that the new one is whole; the best one stays.
-        kept = sorted(self.directory.checkpoints.glob("checkpoint-*"), key=step_of)
-        for old in kept[: -self.checkpoint_limit]:
-            if str(old) != state.best_model_checkpoint:
-                (old / "complete").unlink(missing_ok=True)
-                shutil.rmtree(old)
+        # Older ones go only now that the new one is whole.
+        best = state.best_model_checkpoint
+        self.directory.prune_checkpoints(self.checkpoint_limit, Path(best).name if best else None)
 
 
 class Trainer(SFTTrainer):
@@ -152,10 +149,7 @@ class Trainer(SFTTrainer):
         self.meter.tokens += int(inputs["attention_mask"].sum())
         loss = super().training_step(model, inputs, *args, **kwargs)
         if not torch.isfinite(loss):
-            raise DivergenceError(
-                f"the training loss must stay finite, but was {loss.item()} at step {self.state.global_step + 1}\n"
-                f"Lower optimizer.lr (now {self.args.learning_rate:g}), or raise optimizer.warmup_ratio"
-            )
+            raise diverged("training", loss.item(), self.state.global_step + 1, self.args.learning_rate)
         return loss
 
     def _save_checkpoint(self, model, trial):
@@ -167,6 +161,8 @@ class Trainer(SFTTrainer):
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
         loss = held_out_loss(self.model, self.held_out, self.eval_batch_size, self.processing_class.pad_token_id)
+        if not math.isfinite(loss):
+            raise diverged("held-out", loss, self.state.global_step, self.args.learning_rate)
         metrics = {f"{metric_key_prefix}_loss": loss}
         self.log(metrics)
         self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -222,11 +218,16 @@ def train(
     if checkpoint is not None and ended is not None:
         # Asked to go on from the last step, transformers would train one step more.
         best = ended.best_model_checkpoint if early_stopping else None
-        set_peft_model_state_dict(model, load_peft_weights(best or str(checkpoint), device=str(model.device)))
+        kept = directory.checkpoints / Path(best).name if best else checkpoint  # the run may have been moved
+        set_peft_model_state_dict(model, load_peft_weights(str(kept), device=str(model.device)))
         return Outcome(ended.global_step, ended.max_steps, None, meter, stopped=False)
     with stop_after_step(stop):
         try:
             engine.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        except ImportError as error:
+            raise ConfigError(
+                f"optimizer.name={optimizer.name} must have its package, but: {first_line(error)}; use optimizer=adamw"
+            ) from error
         finally:
             progress.end()
     state = engine.state
@@ -259,6 +260,8 @@ def training_arguments(
         ConfigError: a name that transformers does not know.
     """
     precision = choose_precision(trainer.precision, device)
+    if precision is Precision.fp16 and device.type == "cpu":
+        raise ConfigError("`trainer.precision=fp16` needs a GPU, but the device is cpu; use trainer.precision=auto")
     early_stopping = trainer.early_stopping_patience is not None
     try:
         return SFTConfig(
@@ -318,15 +321,28 @@ def lora_plus(model: Any, arguments: SFTConfig, optimizer: OptimizerConfig) -> t
         return None
     from peft.optimizers import create_loraplus_optimizer
 
+    # PEFT sets the decay per group from its own argument and passes over the optimizer's.
     kind, options = SFTTrainer.get_optimizer_cls_and_kwargs(arguments, model)
     return create_loraplus_optimizer(
-        model=model, optimizer_cls=kind, loraplus_lr_ratio=optimizer.lora_plus_ratio, **options
+        model=model,
+        optimizer_cls=kind,
+        loraplus_lr_ratio=optimizer.lora_plus_ratio,
+        loraplus_weight_decay=optimizer.weight_decay,
+        **options,
     )
 
 
 def dataset(rows: TokenizedRows) -> Dataset:
     """`rows` as TRL takes them: tokenised, so it does not touch them, the mask deciding what counts."""
     return Dataset.from_dict({"input_ids": rows.input_ids, "completion_mask": rows.completion_mask})
+
+
+def diverged(which: str, loss: float, step: int, lr: float) -> DivergenceError:
+    """The error for a loss that left the numbers at `step`."""
+    return DivergenceError(
+        f"the {which} loss must stay finite, but was {loss} at step {step}\n"
+        f"Lower optimizer.lr (now {lr:g}), or raise optimizer.warmup_ratio"
+    )
 
 
 @contextmanager

@@ -135,11 +135,6 @@ def test_rows_that_are_all_too_long_end_the_run(rows_of, policy):
             rows_of([HUGE, HUGE], policy=policy, max_length=100)
 
 
-def test_first_takes_rows_and_their_masks(rows_of):
-    rows = rows_of([SHORT, LONG])
-    assert (len(rows.first(1)), len(rows.first(1).completion_mask), len(rows.first(None))) == (1, 1, 2)
-
-
 def test_second_time_comes_from_the_cache(rows_of, tmp_path):
     first = rows_of([SHORT, LONG, HUGE], policy=Truncation.shorten_reasoning, max_length=300)
     (kept,) = (tmp_path / "cache").rglob("*.json")

@@ -22,6 +22,7 @@ RESULT = {
         "eval/cases/n": 45,
     },
     "steps": 12,
+    "resumed_from": None,
     "tokens": 10500,
     "tokens_per_second": 249.6,
     "peak_memory_gib": 1.5049,

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,9 +11,10 @@ import time
 
 import pytest
 
-from medbot_exp.errors import ConfigError, DataError, DivergenceError, RunDirectoryError
+from medbot_exp.errors import ConfigError, DataError, DivergenceError, Interrupted, RunDirectoryError
 from medbot_exp.rundir import HydraFiles, RunDirectory, read_jsonl
 from medbot_exp.tasks import train
+from medbot_exp.tracking.record import Mirror, Record
 
 SMALL = (
     "model=tiny",
@@ -27,6 +29,7 @@ SMALL = (
     "trainer.sample_answer_tokens=3",
     "benchmark.cases.limit=3",
 )
+LONGER = ("trainer.max_steps=8", "lora.dropout=0.1", "tracking=none")
 
 
 @pytest.fixture
@@ -52,7 +55,7 @@ def test_run_leaves_a_complete_record(run):
     assert result["metrics"]["validation/loss"] < result["before"]["validation/loss"]
     assert set(result["before"]) == set(result["metrics"])
     assert result["steps"] == 4 and result["tokens"] > 0 and result["tokens_per_second"] > 0
-    assert set(result["seconds"]) == {"load", "before", "train", "after", "record", "total"}
+    assert set(result["seconds"]) == {"load", "before", "train", "after", "total"}
     assert {"config.yaml", "manifest.json", "metrics.jsonl", "run.log", ".hydra"} <= set(os.listdir(directory.path))
     assert (directory.path / result["adapter"] / "adapter_model.safetensors").is_file()
     manifest = json.loads(directory.manifest.read_text())
@@ -163,13 +166,12 @@ def test_grid_runs_every_point_in_its_own_directory(run_cli, tmp_path):
     assert results[1]["trainable_parameters"] == 2 * results[0]["trainable_parameters"]
 
 
-def test_full_disk_is_said_in_a_block(tmp_path):
+def test_full_disk_is_said_in_a_block(run, tmp_path):
     # A file size limit stands in for the full disk: the checkpoint is the first file to exceed it.
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 
-    done = start(tmp_path, "prepare", "trainer.checkpoint_steps=9").wait()
-    assert done == 0
+    run("prepare", "tracking=none", "trainer.max_steps=1")  # leaves the tokenised rows in the cache
     process = start(tmp_path, "full", preexec=limit)
     _, error = process.communicate(timeout=120)
     assert process.returncode == 2, error
@@ -177,13 +179,13 @@ def test_full_disk_is_said_in_a_block(tmp_path):
     assert RunDirectory(tmp_path / "full").status() == "failed"
 
 
-def test_killed_run_resumes_to_the_losses_and_weights_of_an_unbroken_one(tmp_path):
-    assert start(tmp_path, "whole").wait() == 0
+def test_killed_run_resumes_to_the_losses_and_weights_of_an_unbroken_one(run, tmp_path):
+    run("whole", *LONGER)
     killed = start(tmp_path, "killed")
     metrics = RunDirectory(tmp_path / "killed").metrics
     while not any("train/loss" in line and line["step"] == 3 for line in read_jsonl(metrics)):
         assert killed.poll() is None, killed.communicate()
-        time.sleep(0.01)
+        time.sleep(0.05)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     resumed = start(tmp_path, "killed", "trainer.resume=killed")
@@ -202,8 +204,7 @@ def start(folder, name, *overrides, preexec=None):
     """The command in a process of its own, its run in folder/name."""
     place = () if any(word.startswith("trainer.resume=") for word in overrides) else (f"hydra.run.dir={name}",)
     return subprocess.Popen(
-        [sys.executable, "-m", "medbot_exp", *SMALL, "trainer.max_steps=8", "lora.dropout=0.1", "tracking=none"]
-        + [*place, *overrides],
+        [sys.executable, "-m", "medbot_exp", *SMALL, *LONGER, *place, *overrides],
         cwd=folder,
         env=os.environ | {"MEDBOT_EXP_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
@@ -211,3 +212,57 @@ def start(folder, name, *overrides, preexec=None):
         text=True,
         preexec_fn=preexec,
     )
+
+
+def test_killed_before_the_first_line_measures_again(run, compose, tmp_path):
+    """A kill between the written answers and the first metrics leaves answers without a line."""
+    _, whole = run("whole", "tracking=none")
+    _, directory = run("run", "tracking=none")
+    for path in (directory.metrics, directory.result):
+        path.unlink()
+    shutil.rmtree(directory.checkpoints)
+    directory.config.write_text("{}")
+    config = compose(*SMALL, "tracking=none")
+    config.cache_dir, config.trainer.resume = str(tmp_path / "cache"), str(directory.path)
+    train.run(config, directory, HydraFiles("", "", "", "{}"), None)
+    assert [losses_of(line) for line in read_jsonl(directory.metrics)] == [
+        losses_of(line) for line in read_jsonl(whole.metrics)
+    ]
+
+
+def test_resumption_on_other_rows_is_refused(run, compose, tmp_path):
+    _, directory = run("run", "tracking=none")
+    directory.result.unlink()
+    config = compose(*SMALL, "tracking=none", "data.limit=100")
+    config.cache_dir, config.trainer.resume = str(tmp_path / "cache"), str(directory.path)
+    with pytest.raises(RunDirectoryError, match="the rows that it began with"):
+        train.run(config, directory, HydraFiles("", "", "", "{}"), None)
+
+
+def test_training_on_a_benchmark_question_is_refused(run):
+    with pytest.raises(DataError, match="no benchmark question may be trained on"):
+        run("run", "tracking=none", "data.columns.split=null", "data.validation=0.1", "benchmark.cases.limit=null")
+
+
+def test_mirror_that_fails_does_not_make_the_run_fail(tmp_path, caplog):
+    class Broken(Mirror):
+        def summarize(self, result):
+            raise RuntimeError("the server is gone")
+
+    record = Record(RunDirectory(tmp_path), Broken())
+    record.finish({"status": "complete"})
+    train.hand_over(record, {"status": "complete"}, [])
+    assert record.directory.status() == "complete" and "the server is gone" in caplog.text
+
+
+def test_stopped_trial_ends_the_grid():
+    assert not issubclass(Interrupted, Exception)  # Hydra keeps an Exception and goes on with the next trial
+
+
+def test_hint_and_next_command_are_made_of_the_runs_own_overrides(tmp_path):
+    files = HydraFiles("", "", "- lora.r=16\n- name=a\n- prompt=direct\n", "")
+    assert train.resume_hint(files, RunDirectory(tmp_path)).endswith(
+        f"medbot_exp lora.r=16 name=a prompt=direct trainer.resume={tmp_path}"
+    )
+    assert train.next_grid(files, 16) == "python -m medbot_exp -m prompt=direct lora.r=8,16,32"
+    assert train.next_grid(files, 1).endswith("lora.r=1,2")

@@ -118,18 +118,13 @@ class TestKnown:
 
 
 class TestFinish:
-    def test_result_is_written_whole_and_then_the_mirror_is_closed(self, directory, record):
+    def test_result_is_written_whole_and_the_mirror_left_alone(self, directory, record):
         result = {"status": "complete", "metrics": {"validation/loss": 2.0}, "error": None}
         record.finish(result)
         assert strictly(directory.result.read_text()) == result
         assert directory.status() == "complete"
-        assert record.mirror.told == [("summarize", result), ("finish", False)]
+        assert record.mirror.told == []
         assert [path.name for path in directory.path.iterdir()] == ["result.json"]
-
-    @pytest.mark.parametrize(("status", "failed"), [("failed", True), ("complete", False), ("pruned", False)])
-    def test_mirror_learns_whether_the_run_failed(self, record, status, failed):
-        record.finish({"status": status})
-        assert record.mirror.told[-1] == ("finish", failed)
 
     def test_result_with_a_loss_that_is_no_number_stays_valid_json(self, directory, record):
         record.finish({"status": "complete", "metrics": {"validation/loss": math.nan}})

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from medbot_exp.config import TrackingConfig, TrackingMode, TrackingName
+from medbot_exp.errors import ConfigError
 from medbot_exp.tracking.wandb import Mode, WandbMirror, decide_mode
 
 CANARY = "canary" + "0123456789abcdef" * 2 + "zz"  # 40 characters, as a key has
@@ -53,9 +54,16 @@ class TestDecideMode:
         decided = decide_mode(tracking(mode))
         assert decided == Mode(value.lower(), f"WANDB_MODE={value.lower()}")
 
-    @pytest.mark.parametrize("mode", [TrackingMode.online, TrackingMode.offline])
-    def test_config_decides_without_looking_for_a_key(self, mode):
-        assert decide_mode(tracking(mode)) == Mode(mode.name, f"tracking.mode={mode.name}")
+    def test_config_decides_for_offline_without_looking_for_a_key(self):
+        assert decide_mode(tracking(TrackingMode.offline)) == Mode("offline", "tracking.mode=offline")
+
+    def test_online_is_refused_without_a_key(self):
+        with pytest.raises(ConfigError, match="tracking.mode=online needs a W&B key"):
+            decide_mode(tracking(TrackingMode.online))
+
+    def test_online_is_taken_with_a_key_without_trying_the_server(self, monkeypatch):
+        monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+        assert decide_mode(tracking(TrackingMode.online)) == Mode("online", "tracking.mode=online")
 
     def test_no_key_is_offline_and_says_how_to_get_one(self, server):
         decided = decide_mode(tracking())
