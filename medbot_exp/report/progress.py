@@ -30,14 +30,14 @@ class Bar:
             TextColumn("{task.fields[left]} left"),
         )
         self.live = Progress(*columns, console=self.console)
-        self.clock = Clock(step, steps)
+        self.remaining = RemainingTime(step, steps)
         self.task = self.live.add_task("", total=steps, completed=step, loss="-", held_out="-", speed="-", left="-")
         self.live.start()
 
     def update(self, step: int, metrics: dict[str, float]) -> None:
         """Show what is new in `metrics`."""
         assert self.live is not None
-        shown = {"left": self.clock.left(step)}
+        shown = {"left": self.remaining.left(step)}
         for field, key, form in (
             ("loss", "train/loss", "{:.3f}"),
             ("held_out", "validation/loss", "{:.3f}"),
@@ -59,11 +59,11 @@ class Lines:
 
     def begin(self, step: int, steps: int) -> None:
         """Note where the training starts."""
-        self.clock = Clock(step, steps)
+        self.remaining = RemainingTime(step, steps)
 
     def update(self, step: int, metrics: dict[str, float]) -> None:
         """Print the line of `step`."""
-        place = f"step {step}/{self.clock.steps}"
+        place = f"step {step}/{self.remaining.steps}"
         if "validation/loss" in metrics:
             log.info("%s: held-out loss %.4f", place, metrics["validation/loss"])
         else:
@@ -72,14 +72,14 @@ class Lines:
                 place,
                 metrics["train/loss"],
                 metrics["train/tokens_per_second"],
-                self.clock.left(step),
+                self.remaining.left(step),
             )
 
     def end(self) -> None:
         """Nothing is left open."""
 
 
-class Clock:
+class RemainingTime:
     """Remaining time, from the steps done since the start."""
 
     def __init__(self, step: int, steps: int):

@@ -7,7 +7,7 @@ import time
 import pytest
 from rich.console import Console
 
-from medbot_exp.report.progress import Bar, Clock, Lines, duration, progress_for, stderr_console
+from medbot_exp.report.progress import Bar, Lines, RemainingTime, duration, progress_for, stderr_console
 
 
 @pytest.mark.parametrize(
@@ -31,20 +31,20 @@ def test_duration_is_written_in_its_two_largest_units(seconds, text):
 
 class TestClock:
     def test_time_left_follows_from_the_speed_so_far(self):
-        clock = Clock(0, 10)
+        clock = RemainingTime(0, 10)
         clock.started = time.monotonic() - 400  # 4 steps in 400 s: 6 more take 600 s
-        assert clock.left(4) == "10 min 00 s"
+        assert remaining.left(4) == "10 min 00 s"
 
     def test_steps_of_an_earlier_attempt_are_not_counted_as_speed(self):
-        clock = Clock(6, 10)
+        clock = RemainingTime(6, 10)
         clock.started = time.monotonic() - 100  # 2 steps in 100 s: 2 more take 100 s
-        assert clock.left(8) == "1 min 40 s"
+        assert remaining.left(8) == "1 min 40 s"
 
     def test_nothing_is_promised_before_the_first_step(self):
-        assert Clock(6, 10).left(6) == "-"
+        assert RemainingTime(6, 10).left(6) == "-"
 
     def test_nothing_is_left_at_the_end(self):
-        assert Clock(0, 10).left(10) == "0 s"
+        assert RemainingTime(0, 10).left(10) == "0 s"
 
 
 class TestLines:
