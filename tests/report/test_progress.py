@@ -33,12 +33,12 @@ class TestClock:
     def test_time_left_follows_from_the_speed_so_far(self):
         clock = RemainingTime(0, 10)
         clock.started = time.monotonic() - 400  # 4 steps in 400 s: 6 more take 600 s
-        assert remaining.left(4) == "10 min 00 s"
+        assert clock.left(4) == "10 min 00 s"
 
     def test_steps_of_an_earlier_attempt_are_not_counted_as_speed(self):
         clock = RemainingTime(6, 10)
         clock.started = time.monotonic() - 100  # 2 steps in 100 s: 2 more take 100 s
-        assert remaining.left(8) == "1 min 40 s"
+        assert clock.left(8) == "1 min 40 s"
 
     def test_nothing_is_promised_before_the_first_step(self):
         assert RemainingTime(6, 10).left(6) == "-"
@@ -57,7 +57,7 @@ class TestLines:
     def test_step_shows_loss_speed_and_time_left(self, said):
         lines = Lines()
         lines.begin(0, 12)
-        lines.clock.started = time.monotonic() - 40
+        lines.remaining.started = time.monotonic() - 40
         lines.update(4, {"train/loss": 1.23456, "train/tokens_per_second": 251.7})
         assert said.messages == ["step 4/12: loss 1.2346, 252 tokens/s, 1 min 20 s left"]
 
