@@ -31,7 +31,7 @@ def explain(error: BaseException) -> MedbotError | None:
     while reason is not None:
         if isinstance(reason, MedbotError):
             return reason
-        reason = reason.__cause__
+        reason = reason.__cause__ or reason.__context__
     if not from_composition(error):
         return None
     chain = list(causes(error))

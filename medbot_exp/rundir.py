@@ -138,6 +138,8 @@ class RunDirectory:
     def open_log(self) -> logging.Handler:
         """A handler that adds every log record to run.log; the caller removes it."""
         handler = logging.FileHandler(self.log, encoding="utf-8")
+        # A disk that is full is told once, by the error that ends the run: logging would print a traceback per line.
+        handler.handleError = lambda record: None  # type: ignore[method-assign]
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         return handler
 

@@ -246,6 +246,9 @@ def divide(examples: list[Example], rows: Iterable[Row], data: DataConfig) -> Sp
     )
     below = sum(share < data.validation for share, _ in by_hash)
     count = int(data.validation) if data.validation >= 1 else max(1, below)
+    # The same question asked twice stays in one part.
+    while 0 < count < len(by_hash) and by_hash[count][0] == by_hash[count - 1][0]:
+        count += 1
     held_out = {name for _, name in by_hash[:count]}
     return Split(
         train=[example for example in examples if example.id not in held_out],

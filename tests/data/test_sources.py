@@ -292,3 +292,11 @@ def test_published_multiple_choice_rows_load_from_a_file(compose, real_rows):
     examples = by_id(split)
     assert len(examples) == 300
     assert all(example.options[example.label] == example.answer for example in examples)
+
+
+@pytest.mark.parametrize("validation", [0.1, 7.0])
+def test_question_that_stands_twice_is_in_one_part(data, validation):
+    rows = [row for row in numbered(40) for _ in range(2)]
+    split = sources.load(data(rows, validation=validation))
+    assert split.validation
+    assert not {example.question for example in split.train} & {example.question for example in split.validation}
