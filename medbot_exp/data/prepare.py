@@ -56,7 +56,7 @@ def tokenize(
     """The rows of `examples`, from the cache where an earlier run left them.
 
     Args:
-        part: `train` or `validation`, for messages.
+        part: what to call the rows in messages.
         max_length: tokens of prompt, completion and end token together.
 
     Raises:
@@ -74,9 +74,10 @@ def tokenize(
             f"{len(examples)}\nRaise model.max_length, or use data.on_too_long=shorten_reasoning"
         )
     log.info(
-        "%s: %d rows, %d tokens%s%s%s",
+        "%s: %d %s, %d tokens%s%s%s",
         part,
         len(rows),
+        "row" if len(rows) == 1 else "rows",
         sum(map(len, rows.input_ids)),
         f", {rows.dropped} dropped as longer than model.max_length={max_length}" if rows.dropped else "",
         f", {rows.shortened} with shortened reasoning" if rows.shortened else "",

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 from medbot_exp.config import DataConfig
 from medbot_exp.data.example import Example, Split
 from medbot_exp.errors import DataError, first_line
+
+log = logging.getLogger(__name__)
 
 BUNDLED = Path(__file__).parent / "bundled"
 Row = dict[str, Any]
@@ -63,8 +66,7 @@ def read_file(path: Path) -> list[Row]:
         DataError: no such file, an unknown kind, or malformed content (with its line).
     """
     readers = {".json": read_json, ".jsonl": read_jsonl, ".csv": read_csv, ".parquet": read_parquet}
-    if not path.is_file():
-        raise DataError(f"`data.path` must name a file, but there is none at {path}")
+    check_file(path)
     if path.suffix.lower() not in readers:
         raise DataError(f"a data file must end in {', '.join(readers)}, but got {path}")
     try:
@@ -73,6 +75,12 @@ def read_file(path: Path) -> list[Row]:
         raise DataError(f"a data file must be UTF-8 text, but {path} is not: {error}; convert it first") from error
     except OSError as error:
         raise DataError(f"a data file must be readable, but {path} is not: {error}; mend its permissions") from error
+
+
+def check_file(path: Path) -> None:
+    """Raise a DataError unless `path` is a file."""
+    if not path.is_file():
+        raise DataError(f"`data.path` must name a file, but there is none at {path}; mend the path")
 
 
 def read_json(path: Path) -> list[Row]:
@@ -137,6 +145,7 @@ def read_hub(data: DataConfig) -> list[Row]:
     import datasets
     import huggingface_hub
 
+    log.info("reading %s from the hub", data.hub)
     datasets.disable_progress_bars()
     huggingface_hub.utils.logging.set_verbosity_error()  # it tells of every retry
     split = str(data.hub_split) + (f"[:{data.limit}]" if data.limit is not None else "")
@@ -164,10 +173,16 @@ def check_columns(data: DataConfig, row: Row, place: str) -> None:
         if column is not None and column not in row
     ]
     if missing:
+        other = next((mark for mark in ";\t|" if len(row) == 1 and mark in next(iter(row))), None)
         raise DataError(
             f"every mapped column must exist, but {place} has no {', '.join(missing)}; "
             f"it has: {', '.join(map(str, row))}\n"
-            "Map them with data.columns.<key>=<column>, null where there is none (prompt=direct needs no reasoning)"
+            + (
+                f"The columns of a .csv file are divided by commas, not by {other!r}: save it so, or as JSONL"
+                if other
+                else "Map them with data.columns.<key>=<column>, null where there is none "
+                "(prompt=direct needs no reasoning)"
+            )
         )
 
 
@@ -230,11 +245,12 @@ def divide(examples: list[Example], rows: Iterable[Row], data: DataConfig) -> Sp
     """
     if data.columns.split is not None:
         parts: dict[str, list[Example]] = {"train": [], "validation": [], "test": []}
-        for example, row in zip(examples, rows, strict=True):
+        for number, (example, row) in enumerate(zip(examples, rows, strict=True), start=1):
             part = row[data.columns.split]
             if part not in parts:
                 raise DataError(
-                    f"column {data.columns.split!r} must say one of {', '.join(parts)}, but {example.id!r} has {part!r}"
+                    f"data.columns.split={data.columns.split} must hold one of {', '.join(parts)}, but row {number} "
+                    f"has {part!r}; rename it, or use data.columns.split=null data.validation=0.1"
                 )
             parts[part].append(example)
         return Split(parts["train"], mixed(parts["validation"]))

@@ -103,6 +103,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def counted(number: int, noun: str) -> str:
+    """`number` with its noun: 1 step, 2 steps."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def progress_for(console: Console) -> Bar | Lines:
     """A bar where somebody watches, lines where a file does."""
     return Bar(console) if console.is_terminal else Lines()

@@ -8,22 +8,23 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from medbot_exp.report.progress import duration
+from medbot_exp.report.progress import counted, duration
+from medbot_exp.rundir import RunDirectory
 
 
 def print_summary(
     console: Console,
     result: Mapping[str, Any],
     samples: Sequence[Mapping[str, Any]],
-    directory: str,
-    tracking: str,
+    directory: RunDirectory,
+    tracking: str | None,
     following: str | None,
 ) -> None:
     """Print how the run of `result` (result.json) went.
 
     Args:
         samples: rows of predictions/samples.jsonl.
-        tracking: where the mirror is.
+        tracking: where the mirror is; None without one.
         following: the command to type next, if there is one.
     """
     for sample in samples:
@@ -44,12 +45,12 @@ def print_summary(
     since = f" since step {result['resumed_from']}" if result["resumed_from"] else ""
     facts = {
         "time": f"{duration(seconds['total'])} ({spent})",
-        "training": f"{result['steps']} steps, {result['tokens']} tokens{since}, "
+        "training": f"{counted(result['steps'], 'step')}, {counted(result['tokens'], 'token')}{since}, "
         f"{result['tokens_per_second']:.0f} tokens/s",
         "memory": f"{result['peak_memory_gib']:.2f} GiB at most",
-        "adapter": f"{directory}/adapter ({result['trainable_parameters']:,} parameters)",
-        "record": directory,
-        "W&B": tracking,
+        "adapter": f"{directory}/{directory.adapter.name} ({result['trainable_parameters']:,} parameters)",
+        "record": str(directory),
+        **({"W&B": tracking} if tracking else {}),
         **({"next": following} if following else {}),
     }
     for name, value in facts.items():
@@ -70,9 +71,10 @@ def rows_of(
 
 def change(key: str, before: float, after: float) -> str:
     """The difference in the metric's own terms: points for shares, percent for the rest."""
-    if key.endswith("accuracy"):
-        return f"{100 * (after - before):+.1f} points"
-    return f"{100 * (after / before - 1):+.1f}%"
+    points = key.endswith("accuracy")
+    difference = 100 * (after - before) if points else 100 * (after / before - 1)
+    # round() first: -0.04 would be shown as -0.0.
+    return f"{round(difference, 1) + 0.0:+.1f}{' points' if points else '%'}"
 
 
 def final_words(text: str, width: int = 300) -> str:

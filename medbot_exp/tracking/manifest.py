@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import secrets
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -65,7 +66,7 @@ def fingerprint(contents: Mapping[str, Any], name: str) -> str:
 def environment() -> dict[str, Any]:
     """Command line, code, packages and hardware of this process."""
     return {
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": shlex.join(["python", "-m", "medbot_exp", *sys.argv[1:]]),
         "git": git_state(Path(__file__).parent),
         "python": platform.python_version(),
         "packages": {name: found for name in PACKAGES if (found := installed(name))},

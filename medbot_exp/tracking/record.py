@@ -15,7 +15,7 @@ from medbot_exp.rundir import RunDirectory, read_jsonl, write_json, write_jsonl
 class Mirror:
     """Where copies go: this one drops them (tracking=none)."""
 
-    description = "files only"
+    description: str | None = None  # where a person finds the copies
     starts_empty = True  # whether a resumed run's earlier lines have to be told again
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:

@@ -4,20 +4,21 @@ The mode is decided before `wandb.init`: left to itself, W&B raises without a ke
 a key but no network it blocks for well over a minute.
 """
 
-import netrc
 import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlparse
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from medbot_exp.config import TrackingConfig, TrackingMode
-from medbot_exp.errors import ConfigError
+from medbot_exp.errors import ConfigError, first_line
 from medbot_exp.tracking.record import Mirror
 
-DEFAULT_HOST = "https://api.wandb.ai"
+if TYPE_CHECKING:
+    import wandb
+
 REACHABLE_WITHIN_SECONDS = 3.0
 
 
@@ -33,42 +34,78 @@ def decide_mode(tracking: TrackingConfig) -> Mode:
     """Online where asked or where a key and the server are there; offline otherwise.
 
     Raises:
-        ConfigError: online was asked for, and there is no key.
+        ConfigError: online was asked for, and there is no key; or W&B rejects its own settings.
     """
     environment = os.environ.get("WANDB_MODE", "").lower()
     if environment in ("online", "offline", "disabled"):
         return Mode(environment, f"WANDB_MODE={environment}")
-    address = urlparse(os.environ.get("WANDB_BASE_URL", DEFAULT_HOST))
-    host = address.hostname or ""
-    if tracking.mode is TrackingMode.online and not has_key(host):
-        raise ConfigError(
-            f"tracking.mode=online needs a W&B key for {host}, and there is none; wandb login, or tracking.mode=auto"
-        )
-    if tracking.mode is not TrackingMode.auto:
-        return Mode(tracking.mode.name, f"tracking.mode={tracking.mode.name}")
-    if not has_key(host):
+    if tracking.mode is TrackingMode.offline:
+        return Mode("offline", "tracking.mode=offline")
+    settings = wandb_settings()
+    address = urlsplit(settings.base_url)
+    host = str(address.hostname)
+    if not has_key(settings):
+        if tracking.mode is TrackingMode.online:
+            raise ConfigError(
+                f"tracking.mode=online needs a W&B key for {host}, and there is none; wandb login, or "
+                "tracking.mode=auto"
+            )
         return Mode("offline", f"no W&B key for {host}: wandb login, or WANDB_API_KEY")
+    if tracking.mode is TrackingMode.online:
+        return Mode("online", "tracking.mode=online")
     if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
         return Mode("online", f"a W&B key for {host} was found; through a proxy the server is not tried first")
+    port = address.port or (80 if address.scheme == "http" else 443)
     try:
-        port = address.port or (80 if address.scheme == "http" else 443)
         socket.create_connection((host, port), timeout=REACHABLE_WITHIN_SECONDS).close()
-    except (OSError, ValueError) as error:
-        return Mode("offline", f"{host or address.geturl()} cannot be reached ({error})")
+    except OSError as error:
+        return Mode("offline", f"{host} cannot be reached ({error})")
     return Mode("online", f"a W&B key for {host} was found")
 
 
-def has_key(host: str) -> bool:
-    """Whether the environment or the user's netrc holds a W&B key; the key itself is not kept."""
-    if os.environ.get("WANDB_API_KEY"):
+def wandb_settings() -> "wandb.Settings":
+    """What W&B would start with: its settings files, then its environment variables.
+
+    Raises:
+        ConfigError: a variable holds what W&B cannot take; it may be a key, so its name alone is told.
+    """
+    import wandb
+    from pydantic import ValidationError
+
+    # As wandb.setup() reads them, but anew each time: setup keeps what it found first for the whole process.
+    settings = wandb.Settings()
+    folder = os.environ.get("WANDB_CONFIG_DIR", "~/.config/wandb")
+    settings.settings_system = str(Path(folder, "settings").expanduser())
+    settings.update_from_system_settings()
+    try:
+        settings.update_from_env_vars(dict(os.environ))
+    except ValidationError as error:
+        names = ", ".join(f"WANDB_{str(name).upper()}" for fault in error.errors() for name in fault["loc"])
+        raise ConfigError(f"W&B must accept its environment variables, but rejects {names}; mend or unset it") from None
+    return settings
+
+
+def has_key(settings: "wandb.Settings") -> bool:
+    """Whether W&B would find a key or an identity token without asking for one; the key itself is not kept.
+
+    Raises:
+        ConfigError: what stands there for a key is none.
+    """
+    from wandb.errors import AuthenticationError
+    from wandb.sdk.lib.wbauth import check_api_key, read_netrc_auth
+
+    if settings.identity_token_file:
         return True
-    for path in (os.environ.get("NETRC"), "~/.netrc", "~/_netrc"):
-        if path and Path(path).expanduser().is_file():
-            try:
-                return netrc.netrc(Path(path).expanduser()).authenticators(host) is not None
-            except (netrc.NetrcParseError, OSError):
-                return False
-    return False
+    if settings.api_key:
+        problem = check_api_key(settings.api_key)
+        if problem:
+            raise ConfigError(f"WANDB_API_KEY must hold a W&B key, but: {problem.rstrip('.')}; mend or unset it")
+        return True
+    try:
+        return read_netrc_auth(host=settings.base_url) is not None
+    except AuthenticationError as error:
+        reason = first_line(error).rstrip(".")
+        raise ConfigError(f"W&B must accept the key in its login file, but: {reason}; wandb login") from None
 
 
 class WandbMirror(Mirror):
@@ -106,8 +143,6 @@ class WandbMirror(Mirror):
             # disable_git: a remote's address may hold a token; the manifest has the commit.
             settings=wandb.Settings(console="off", silent=True, disable_git=True, save_code=False),
         )
-        self.run.define_metric("step", hidden=True)
-        self.run.define_metric("*", step_metric="step")
         self.starts_empty = mode.name == "offline"  # a new folder; the server knows the lines of an online run
         self.description = {
             "online": str(self.run.url),
@@ -121,7 +156,8 @@ class WandbMirror(Mirror):
         return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        self.run.log({"step": step, **metrics})
+        # The step is W&B's own: what a resumed online run tells again, the server has and does not take twice.
+        self.run.log(dict(metrics), step=step)
 
     def summarize(self, result: Mapping[str, Any]) -> None:
         self.run.summary.update({key: value for key, value in result.items() if value is not None})

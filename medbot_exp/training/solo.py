@@ -23,6 +23,7 @@ from trl import SFTConfig, SFTTrainer
 
 from medbot_exp.config import OptimizerConfig, Precision, TrainerConfig
 from medbot_exp.data.prepare import TokenizedRows
+from medbot_exp.device import choose_precision
 from medbot_exp.errors import ConfigError, DivergenceError, first_line, unwritable
 from medbot_exp.evaluation.score import held_out_loss, perplexity
 from medbot_exp.rundir import RunDirectory
@@ -152,6 +153,9 @@ class Trainer(SFTTrainer):
             raise diverged("training", loss.item(), self.state.global_step + 1, self.args.learning_rate)
         return loss
 
+    def create_model_card(self, *args, **kwargs):
+        """Write no card: TRL's for a checkpoint is a form with empty fields."""
+
     def _save_checkpoint(self, model, trial):
         try:
             super()._save_checkpoint(model, trial)
@@ -260,14 +264,12 @@ def training_arguments(
         ConfigError: a name that transformers does not know.
     """
     precision = choose_precision(trainer.precision, device)
-    if precision is Precision.fp16 and device.type == "cpu":
-        raise ConfigError("`trainer.precision=fp16` needs a GPU, but the device is cpu; use trainer.precision=auto")
     early_stopping = trainer.early_stopping_patience is not None
     try:
         return SFTConfig(
             output_dir=str(directory.checkpoints),
-            num_train_epochs=trainer.epochs,
-            max_steps=trainer.max_steps,
+            num_train_epochs=trainer.epochs or 1.0,
+            max_steps=trainer.max_steps or -1,  # -1 leaves it to the epochs
             per_device_train_batch_size=trainer.batch_size,
             per_device_eval_batch_size=trainer.eval_batch_size,
             gradient_accumulation_steps=trainer.gradient_accumulation_steps,
@@ -304,15 +306,6 @@ def training_arguments(
             f"transformers must accept optimizer.name={optimizer.name} and optimizer.schedule={optimizer.schedule}, "
             f"but: {first_line(error)}"
         ) from error
-
-
-def choose_precision(precision: Precision, device: torch.device) -> Precision:
-    """The arithmetic of the training step: as asked, or the best that the device has."""
-    if precision is not Precision.auto:
-        return precision
-    if device.type != "cuda":
-        return Precision.fp32
-    return Precision.bf16 if torch.cuda.is_bf16_supported(including_emulation=False) else Precision.fp16
 
 
 def lora_plus(model: Any, arguments: SFTConfig, optimizer: OptimizerConfig) -> torch.optim.Optimizer | None:

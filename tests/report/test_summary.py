@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from medbot_exp.report.summary import change, final_words, print_summary
+from medbot_exp.rundir import RunDirectory
 
 RESULT = {
     "status": "complete",
@@ -41,8 +42,9 @@ SAMPLE = {
 def printed(result=RESULT, samples=(SAMPLE,), directory="multirun/runs/d/t-n", width=120, **others) -> str:
     """The summary on a console without colours."""
     console = Console(file=io.StringIO(), width=width, color_system=None, emoji=False)
+    place = RunDirectory(directory)
     facts = {"tracking": "offline; wandb sync x", "following": "python -m medbot_exp -m lora.r=8,16"} | others
-    print_summary(console, result, samples, directory, **facts)
+    print_summary(console, result, samples, place, **facts)
     return console.file.getvalue()
 
 
@@ -108,9 +110,7 @@ class TestPrintSummary:
         assert [line.split() for line in text.splitlines() if line.startswith("     before  ")] == [["before", "um"]]
         assert [line.split() for line in text.splitlines() if line.startswith("      after  ")] == [["after", "Rest"]]
 
-    @pytest.mark.parametrize(
-        "text", ["[bold]loud[/bold] [/] [red", "a [link=http://x]y[/link]", "ends in a tag [/bold]"]
-    )
+    @pytest.mark.parametrize("text", ["[bold]loud[/bold] [/] [red", "a [link=x]y[/link]", "ends in a tag [/bold]"])
     def test_markup_is_shown_and_not_obeyed(self, text):
         sample = SAMPLE | {"question": text, "before": text, "after": text}
         assert printed(samples=[sample]).count(text) == 3

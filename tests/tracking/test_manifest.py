@@ -92,7 +92,7 @@ class TestEnvironment:
     def test_has_what_two_runs_could_differ_in(self, monkeypatch):
         monkeypatch.setattr(sys, "argv", ["/somewhere/bin/medbot-exp", "lora.r=16", "name=a b"])
         found = environment()
-        assert found["command"] == ["medbot-exp", "lora.r=16", "name=a b"]
+        assert found["command"] == "python -m medbot_exp lora.r=16 'name=a b'"
         assert found["python"] == platform.python_version()
         for name in ("medbot-exp", "torch", "transformers", "trl", "peft", "datasets", "hydra-core", "wandb", "optuna"):
             assert found["packages"][name] == version(name)

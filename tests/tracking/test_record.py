@@ -137,5 +137,5 @@ def test_mirror_that_drops_everything_takes_every_call(directory):
     record.mirror.table("samples", ("id",), [["a"]])
     record.mirror.adapter(directory.adapter)
     record.finish({"status": "complete"})
-    assert record.mirror.description == "files only"
+    assert record.mirror.description is None
     assert {path.name for path in directory.path.iterdir()} == {"metrics.jsonl", "result.json"}

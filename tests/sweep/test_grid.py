@@ -1,0 +1,74 @@
+"""A grid as a user meets it: looked at as a whole, run to its end, told in one table."""
+
+import json
+
+import pytest
+from hydra.core.utils import JobReturn, JobStatus
+
+from medbot_exp.errors import DataError, RunDirectoryError, TrialError
+from medbot_exp.sweep.grid import check, raise_failures
+
+QUICK = (
+    "model=tiny",
+    "tracking=none",
+    "trainer.max_steps=1",
+    "trainer.eval_limit=2",
+    "trainer.samples=0",
+    "benchmark=[]",
+)
+
+
+def test_grid_runs_every_point_in_its_own_directory_and_ends_in_a_table(run_cli, tmp_path):
+    finished = run_cli("lora.r=2,4", *QUICK, "-m", "study=grid")
+    assert finished.status == 0, finished.stderr
+    results = [json.loads((tmp_path / f"multirun/grid/trial-000{n}/result.json").read_text()) for n in (0, 1)]
+    assert results[1]["trainable_parameters"] == 2 * results[0]["trainable_parameters"]
+    assert "study multirun/grid (2 of 2 trials begun)" in finished.stdout
+    assert "by validation/loss" in finished.stdout
+
+
+def test_failed_trial_is_told_once_recorded_and_passed_over(run_cli, tmp_path):
+    finished = run_cli("-m", *QUICK, "prompt.shots=500,0", "study=grid")
+    assert finished.status == 2, finished.stderr
+    assert finished.stderr.count("prompt.shots=500 of 135 rows") == 1
+    assert "multirun/grid/trial-0000: DataError" in finished.stderr
+    assert "TrialError" in finished.stderr and "1 of 2 failed" in finished.stderr
+    assert "Traceback" not in finished.stderr and "Error executing job" not in finished.stderr
+    statuses = [json.loads((tmp_path / f"multirun/grid/trial-000{n}/result.json").read_text()) for n in (0, 1)]
+    assert [result["status"] for result in statuses] == ["failed", "complete"]
+    assert "trial-0000 failed: `prompt.shots` must leave rows" in finished.stdout
+
+
+def test_study_that_holds_trials_is_left_alone(run_cli, tmp_path):
+    (tmp_path / "multirun" / "grid" / "trial-0000").mkdir(parents=True)
+    finished = run_cli("-m", *QUICK, "lora.r=2,4", "study=grid")
+    assert finished.status == 2
+    assert "multirun/grid holds trials; choose another name: study=<name>" in finished.stderr
+    assert [path.name for path in (tmp_path / "multirun" / "grid").iterdir()] == ["trial-0000"]
+
+
+def test_check_of_an_existing_study_comes_before_its_points(tmp_path):
+    (tmp_path / "trial-0000").mkdir()
+    with pytest.raises(RunDirectoryError):
+        check(tmp_path, [])
+
+
+def ended(error=None):
+    """What Hydra hands back for a trial that raised `error`, or went well."""
+    result = JobReturn(overrides=["lora.r=2"])
+    result.status = JobStatus.COMPLETED if error is None else JobStatus.FAILED
+    result.return_value = 1.0 if error is None else error
+    return result
+
+
+def test_failures_that_the_user_can_mend_become_one_error(tmp_path):
+    raise_failures(tmp_path, [ended(), ended()])
+    with pytest.raises(TrialError, match="2 of 3 failed"):
+        raise_failures(tmp_path, [ended(DataError("a")), ended(), ended(DataError("b"))])
+
+
+def test_fault_of_ours_in_a_trial_keeps_its_traceback(tmp_path):
+    fault = ZeroDivisionError("ours")
+    with pytest.raises(ZeroDivisionError) as caught:
+        raise_failures(tmp_path, [ended(DataError("a")), ended(fault)])
+    assert caught.value is fault
