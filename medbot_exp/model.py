@@ -170,7 +170,7 @@ def from_hub(repo: str, revision: str | None) -> Located:
         if storage_error(error):
             raise
         raise ModelError(
-            f"the hub must be reachable for model.repo={repo}, but: {first_line(error)}\n"
+            f"the hub must be reachable for model.repo={repo}, but: {first_line(error).removeprefix('Got: ')}\n"
             "Offline, copy the model's files to a directory and give model.path=<directory>, "
             "or use the embedded model: model=smollm2_135m"
         ) from error

@@ -115,7 +115,7 @@ def faults_of(config: RunConfig) -> list[str]:
         *data_rules(config.data, config.prompt),
         *lora_rules(config.lora, config.model),
         *optimizer_rules(config.optimizer),
-        *trainer_rules(config.trainer),
+        *trainer_rules(config.trainer, config.optimizer),
         *tracking_rules(config.tracking),
         *objective_rules(config.objective, metrics_of(config)),
         *counting_rules(config),
@@ -268,8 +268,15 @@ def optimizer_rules(optimizer: OptimizerConfig) -> Iterator[Rule]:
     )
 
 
-def trainer_rules(trainer: TrainerConfig) -> Iterator[Rule]:
+def trainer_rules(trainer: TrainerConfig, optimizer: OptimizerConfig) -> Iterator[Rule]:
     """The length of the training, and cadences that fit each other."""
+    warmup_steps = 0 if trainer.max_steps is None else math.ceil(optimizer.warmup_ratio * trainer.max_steps)
+    yield Rule(
+        "warm-up must end before the training does, as its first step has a rate of 0",
+        trainer.max_steps is None or trainer.max_steps < 1 or warmup_steps < trainer.max_steps,
+        {"optimizer.warmup_ratio": optimizer.warmup_ratio, "trainer.max_steps": trainer.max_steps},
+        "use optimizer.warmup_ratio=0",
+    )
     yield Rule(
         "`trainer.epochs > 0` must hold",
         trainer.epochs is None or positive(trainer.epochs),

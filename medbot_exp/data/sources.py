@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import math
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -152,9 +153,10 @@ def read_hub(data: DataConfig) -> list[Row]:
     try:
         return list(datasets.load_dataset(str(data.hub), data.hub_config, split=split, revision=data.revision))
     except Exception as error:  # the hub's client raises over a dozen unrelated types
+        reason = re.sub(r" \(\w+\)$", "", first_line(error))  # the exception's class, in parentheses
         raise DataError(
-            f"`data.hub` must be reachable and hold {data.hub_config}/{data.hub_split}, but got data.hub={data.hub}: "
-            f"{first_line(error)}\nOffline, give the rows as a local file: data.path=<file>"
+            f"`data.hub` must be reachable and have config {data.hub_config} with split {data.hub_split}, but got "
+            f"data.hub={data.hub}: {reason}\nOffline, give the rows as a local file: data.path=<file>"
         ) from error
 
 

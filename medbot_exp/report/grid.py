@@ -18,10 +18,16 @@ from medbot_exp.rundir import HydraFiles, RunDirectory, trials_of
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial as its directory tells it; `result` is None where it did not end."""
+    """A trial as its directory tells it.
+
+    Attributes:
+        held_out: fingerprint of its tokenised held-out rows; None where it did not come so far.
+        result: the content of result.json; None where it did not end.
+    """
 
     directory: RunDirectory
     files: HydraFiles
+    held_out: str | None
     result: dict[str, Any] | None
 
     def objective(self) -> float | None:
@@ -43,19 +49,20 @@ def print_grid(study: Path, points: int) -> None:
         return
     console = Console(emoji=False)
     objective = yaml.safe_load(trials[0].files.resolved)["objective"]
-    best = best_of(trials, Direction[objective["direction"]])
+    comparable = objective["metric"].endswith("/accuracy") or len({trial.held_out for trial in trials} - {None}) < 2
+    best = best_of(trials, Direction[objective["direction"]]) if comparable else None
     common = set.intersection(*(set(trial.files.task_overrides()) for trial in trials))
     accuracies = sorted(
         {key for trial in trials if trial.result for key in trial.result.get("metrics", {}) if accuracy(key)}
     )
     table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("trial")
-    table.add_column("overrides", overflow="fold")
-    for name in ("held-out loss", *(f"accuracy on {key.split('/')[1]}" for key in accuracies), "time"):
-        table.add_column(name, justify="right")
-    table.add_column("status")
-    for trial in trials:
-        varied = [word for word in trial.files.task_overrides() if word not in common]
+    rows = [[word for word in trial.files.task_overrides() if word not in common] for trial in trials]
+    table.add_column("trial", no_wrap=True)
+    table.add_column("overrides", overflow="fold", min_width=min(40, max(map(len, sum(rows, [])), default=0)))
+    for name in ("held-out\nloss", *(f"accuracy\non {key.split('/')[1]}" for key in accuracies), "time"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("status", no_wrap=True)
+    for trial, varied in zip(trials, rows, strict=True):
         cells = [trial.directory.path.name, "\n".join(varied) or "-", *measured(trial, accuracies), status(trial, best)]
         table.add_row(*map(escape, cells), style="bold" if trial is best else None)
     console.print()
@@ -65,7 +72,11 @@ def print_grid(study: Path, points: int) -> None:
             reason = trial.result["error"].splitlines()[0]
             console.print(f"  {trial.directory.path.name} failed: {escape(reason)}", soft_wrap=True, highlight=False)
     facts = {"study": f"{RunDirectory(study)} ({len(trials)} of {points} trials begun)"}
-    if best is not None:
+    if not comparable:
+        facts["best"] = (
+            "none: the trials' held-out tokens differ (data, prompt or tokenizer), so their losses do not compare"
+        )
+    elif best is not None:
         facts["best"] = f"{best.directory}, by {objective['metric']}"
         facts["again"] = best.files.command(without=("study=",))
     if list(study.glob("trial-*/wandb/offline-run-*")):
@@ -76,8 +87,12 @@ def print_grid(study: Path, points: int) -> None:
 
 def read(directory: RunDirectory) -> Trial:
     """The trial in `directory`."""
-    result = json.loads(directory.result.read_text(encoding="utf-8")) if directory.result.is_file() else None
-    return Trial(directory, HydraFiles.read(directory), result)
+    manifest, result = (
+        json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        for path in (directory.manifest, directory.result)
+    )
+    held_out = None if manifest is None else manifest["tokenized"]["validation"]["fingerprint"]
+    return Trial(directory, HydraFiles.read(directory), held_out, result)
 
 
 def best_of(trials: list[Trial], direction: Direction) -> Trial | None:
