@@ -18,7 +18,7 @@ from medbot_exp.report.progress import progress_for, stderr_console
 from medbot_exp.report.summary import print_summary
 from medbot_exp.tasks.start import Inputs, gather, manifest_contents, prepare
 from medbot_exp.tracking.record import Mirror, Record
-from medbot_exp.tracking.wandb import WandbMirror
+from medbot_exp.tracking.wandb import open_mirror
 
 log = logging.getLogger(__name__)
 
@@ -179,7 +179,7 @@ def perform(job: Job, record: Record, resumed_from: int | None) -> tuple[dict[st
             directory=directory,
         )
         contents = manifest_contents(config, job.inputs, loaded, prepared, precision.name)
-        record.mirror = open_mirror(job, manifest.write(directory, contents))
+        record.mirror = mirror_of(job, manifest.write(directory, contents))
     log.info(
         "%s on %s in %s: %d trainable parameters",
         config.model.name,
@@ -228,8 +228,9 @@ def perform(job: Job, record: Record, resumed_from: int | None) -> tuple[dict[st
         prepared.model.save_pretrained(directory.adapter)
         (directory.adapter / "README.md").unlink(missing_ok=True)  # PEFT's model card is a form with empty fields
     # The last step's evaluation has its line already; what the end adds gets one more.
-    logged = record.known(outcome.step)
-    record.log(outcome.step, {key: value for key, value in after.items() if key not in logged})
+    added = {key: value for key, value in after.items() if key not in record.known(outcome.step)}
+    if added:
+        record.log(outcome.step, added)
     result = {
         "status": "complete",
         "objective": {config.objective.metric: after[config.objective.metric]},
@@ -259,15 +260,13 @@ def quiet_libraries() -> None:
     transformers.utils.logging.enable_propagation()
 
 
-def open_mirror(job: Job, run_id: str) -> Mirror:
-    """W&B where the config wants it, told why it is online or not."""
-    mode = job.inputs.mode
-    if mode is None:
+def mirror_of(job: Job, run_id: str) -> Mirror:
+    """W&B where the config wants it."""
+    if job.inputs.mode is None:
         return Mirror()
-    log.info("W&B is %s: %s", mode.name, mode.reason)
     name = job.config.name if job.study is None else job.directory.path.name
     content = yaml.safe_load(job.hydra_files.resolved)
-    return WandbMirror(job.config.tracking, mode, job.directory.path, run_id, name, content, job.study)
+    return open_mirror(job.config.tracking, job.inputs.mode, job.directory.path, run_id, name, content, job.study)
 
 
 def next_grid(hydra_files: rundir.HydraFiles, r: int) -> str:

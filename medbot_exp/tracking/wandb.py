@@ -4,6 +4,7 @@ The mode is decided before `wandb.init`: left to itself, W&B raises without a ke
 a key but no network it blocks for well over a minute.
 """
 
+import logging
 import os
 import socket
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,8 @@ from medbot_exp.tracking.record import Mirror
 
 if TYPE_CHECKING:
     import wandb
+
+log = logging.getLogger(__name__)
 
 REACHABLE_WITHIN_SECONDS = 3.0
 
@@ -106,6 +109,37 @@ def has_key(settings: "wandb.Settings") -> bool:
     except AuthenticationError as error:
         reason = first_line(error).rstrip(".")
         raise ConfigError(f"W&B must accept the key in its login file, but: {reason}; wandb login") from None
+
+
+def open_mirror(
+    tracking: TrackingConfig,
+    mode: Mode,
+    directory: Path,
+    run_id: str,
+    name: str,
+    config: dict[str, Any],
+    study: str | None,
+) -> "WandbMirror":
+    """The W&B run, opened as `mode` says; offline where the server then refuses and `tracking.mode` is auto.
+
+    Raises:
+        ConfigError: `tracking.mode` is online, and the server refuses.
+    """
+    import wandb
+
+    log.info("W&B is %s: %s", mode.name, mode.reason)
+    try:
+        return WandbMirror(tracking, mode, directory, run_id, name, config, study)
+    except wandb.Error as error:
+        reason = first_line(error)
+        if tracking.mode is TrackingMode.online:
+            raise ConfigError(
+                f"W&B must take the run, but: {reason}\nLog in again with wandb login, or use tracking.mode=offline"
+            ) from error
+    offline = Mode("offline", f"the server refused the run ({reason})")
+    log.warning("W&B is %s: %s", offline.name, offline.reason)
+    wandb.teardown()  # its service holds the id of the run that was refused
+    return WandbMirror(tracking, offline, directory, run_id, name, config, study)
 
 
 class WandbMirror(Mirror):

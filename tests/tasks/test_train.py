@@ -102,6 +102,7 @@ def test_second_run_does_not_tokenise_again(run, caplog):
 def test_run_without_benchmark_and_samples_measures_the_loss_alone(run):
     _, directory = run("run", "tracking=none", "benchmark=[]", "trainer.samples=0")
     assert set(json.loads(directory.result.read_text())["metrics"]) == {"validation/loss", "validation/perplexity"}
+    assert all(len(line) > 1 for line in read_jsonl(directory.metrics))  # the end adds nothing, so no line
 
 
 @pytest.mark.parametrize("prompt", ["chat", "direct"])

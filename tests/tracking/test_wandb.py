@@ -7,9 +7,11 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,7 +22,7 @@ from wandb.sdk.lib.wbauth import write_netrc_auth
 
 from medbot_exp.config import TrackingConfig, TrackingMode, TrackingName
 from medbot_exp.errors import ConfigError
-from medbot_exp.tracking.wandb import Mode, WandbMirror, decide_mode
+from medbot_exp.tracking.wandb import Mode, WandbMirror, decide_mode, open_mirror
 
 CANARY = "canary" + "0123456789abcdef" * 2 + "zz"  # 40 characters, as a key has
 UNREACHABLE = "http://127.0.0.1:9"
@@ -156,6 +158,50 @@ class TestDecideMode:
         monkeypatch.setenv("WANDB_API_KEY", CANARY)
         monkeypatch.setenv("WANDB_BASE_URL", UNREACHABLE)
         assert CANARY not in decide_mode(tracking(mode)).reason
+
+
+@pytest.fixture
+def refusing_server(no_account, monkeypatch) -> Iterator[None]:
+    """A W&B server that knows nobody, and a key for it."""
+
+    class Refuse(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            self.send_response(401)
+            self.end_headers()
+            self.wfile.write(b'{"errors": [{"message": "user is not logged in"}]}')
+
+        do_GET = do_POST
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refuse) as listening:
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{listening.server_address[1]}")
+        monkeypatch.setenv("WANDB_API_KEY", CANARY)
+        wandb.teardown()  # W&B keeps the server that it found first for the whole process
+        yield
+        wandb.teardown()
+        listening.shutdown()
+
+
+@pytest.mark.usefixtures("refusing_server")
+class TestRefusedRun:
+    def test_goes_offline_where_the_mode_is_left_open(self, tmp_path, caplog):
+        mode = decide_mode(tracking())
+        assert mode.name == "online"
+        mirror = open_mirror(tracking(), mode, tmp_path, "run00002", "first", CONFIG, None)
+        mirror.log(0, {"validation/loss": 2.5})
+        mirror.finish(failed=False)
+        assert str(mirror.description).startswith("offline; wandb sync")
+        assert "user is not logged in" in caplog.text and CANARY not in caplog.text
+
+    def test_is_an_error_where_online_was_asked_for(self, tmp_path):
+        asked = tracking(TrackingMode.online)
+        with pytest.raises(ConfigError, match="user is not logged in.*\n.*wandb login") as caught:
+            open_mirror(asked, decide_mode(asked), tmp_path, "run00003", "first", CONFIG, None)
+        assert CANARY not in str(caught.value)
 
 
 CONFIG = {"lora": {"r": 16, "target_modules": ["q_proj", "v_proj"]}, "name": "tiny"}
