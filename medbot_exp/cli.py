@@ -61,6 +61,9 @@ def main(cfg: DictConfig) -> float | None:
     directory = rundir.RunDirectory(settings.runtime.output_dir)
     try:
         return perform(cfg, settings, directory, study)
+    except KeyboardInterrupt:
+        directory.discard_empty()
+        raise
     except Exception as error:
         directory.discard_empty()
         # A single run reports here: Hydra would print the overrides once more. A sweeper wants the exception.

@@ -58,6 +58,44 @@ class LoraInit(Enum):
     olora = "olora"
 
 
+class OptimizerName(Enum):
+    """Names of transformers.training_args.OptimizerNames that need nothing but torch or bitsandbytes."""
+
+    adamw_torch = "adamw_torch"
+    adamw_torch_fused = "adamw_torch_fused"
+    adafactor = "adafactor"
+    sgd = "sgd"
+    adagrad = "adagrad"
+    rmsprop = "rmsprop"
+    adamw_8bit = "adamw_8bit"
+    adamw_bnb_8bit = "adamw_bnb_8bit"
+    paged_adamw_8bit = "paged_adamw_8bit"
+    paged_adamw_32bit = "paged_adamw_32bit"
+    ademamix = "ademamix"
+    ademamix_8bit = "ademamix_8bit"
+    paged_ademamix_8bit = "paged_ademamix_8bit"
+    paged_ademamix_32bit = "paged_ademamix_32bit"
+    lion_8bit = "lion_8bit"
+    lion_32bit = "lion_32bit"
+    paged_lion_8bit = "paged_lion_8bit"
+    paged_lion_32bit = "paged_lion_32bit"
+    rmsprop_bnb = "rmsprop_bnb"
+    rmsprop_bnb_8bit = "rmsprop_bnb_8bit"
+    rmsprop_bnb_32bit = "rmsprop_bnb_32bit"
+
+
+class Schedule(Enum):
+    """Names of transformers.SchedulerType that need no further arguments."""
+
+    linear = "linear"
+    cosine = "cosine"
+    cosine_with_restarts = "cosine_with_restarts"
+    polynomial = "polynomial"
+    constant = "constant"
+    constant_with_warmup = "constant_with_warmup"
+    inverse_sqrt = "inverse_sqrt"
+
+
 class Precision(Enum):
     auto = "auto"
     bf16 = "bf16"
@@ -180,9 +218,9 @@ class LoraConfig:
 
 @dataclass
 class OptimizerConfig:
-    name: str
+    name: OptimizerName
     lr: float
-    schedule: str
+    schedule: Schedule
     warmup_ratio: float
     weight_decay: float
     max_grad_norm: float

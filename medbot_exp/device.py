@@ -7,7 +7,7 @@ import re
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from medbot_exp.config import BackendName, Dtype, Precision, Quantization, RunConfig
+from medbot_exp.config import BackendName, Dtype, OptimizerName, Precision, Quantization, RunConfig
 from medbot_exp.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,6 +21,13 @@ def find_device() -> "torch.device":
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def has_bf16() -> bool:
+    """Whether the CUDA GPU computes in bfloat16 itself."""
+    import torch
+
+    return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 def choose_dtype(dtype: Dtype, device: "torch.device") -> "torch.dtype":
     """The frozen weights' type: as asked, or the best that the device is fast with."""
     import torch
@@ -29,23 +36,21 @@ def choose_dtype(dtype: Dtype, device: "torch.device") -> "torch.dtype":
         return getattr(torch, dtype.name)
     if device.type != "cuda":
         return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    return torch.bfloat16 if has_bf16() else torch.float16
 
 
 def choose_precision(precision: Precision, device: "torch.device") -> Precision:
     """The arithmetic of the training step: as asked, or the best that the device has."""
-    import torch
-
     if precision is not Precision.auto:
         return precision
     if device.type != "cuda":
         return Precision.fp32
-    return Precision.bf16 if torch.cuda.is_bf16_supported(including_emulation=False) else Precision.fp16
+    return Precision.bf16 if has_bf16() else Precision.fp16
 
 
-def in_bitsandbytes(optimizer_name: str) -> bool:
-    """Whether transformers takes the optimizer of this name (transformers.training_args.OptimizerNames) from there."""
-    return bool(re.fullmatch(r"(paged_|lion_|ademamix|rmsprop_bnb|adamw_bnb_).*|adamw_8bit", optimizer_name))
+def in_bitsandbytes(optimizer: OptimizerName) -> bool:
+    """Whether transformers takes this optimizer from bitsandbytes."""
+    return not re.fullmatch(r"adamw_torch(_fused)?|adafactor|sgd|adagrad|rmsprop", optimizer.name)
 
 
 def refuse_lacking(config: RunConfig) -> None:
@@ -55,7 +60,7 @@ def refuse_lacking(config: RunConfig) -> None:
         raise ConfigError(f"backend=unsloth {lacks}cannot train in this version; use backend=peft")
     needs = {
         "model.quantization=nf4": (config.model.quantization is Quantization.nf4, "model.quantization=none"),
-        f"optimizer.name={config.optimizer.name}": (in_bitsandbytes(config.optimizer.name), "optimizer=adamw"),
+        f"optimizer.name={config.optimizer.name.name}": (in_bitsandbytes(config.optimizer.name), "optimizer=adamw"),
     }
     for setting, (needed, instead) in needs.items():
         if needed and find_spec("bitsandbytes") is None:
@@ -68,12 +73,14 @@ def refuse_lacking(config: RunConfig) -> None:
 def refuse_unfit(config: RunConfig, device: "torch.device") -> None:
     """Raise a ConfigError for what `config` wants and `device` cannot do."""
     if device.type == "cuda":
+        if config.trainer.precision is Precision.bf16 and not has_bf16():
+            raise ConfigError("trainer.precision=bf16 needs an Ampere GPU or a newer one; use trainer.precision=auto")
         return
     faults = [
         f"{setting} needs a CUDA GPU, but the device is {device.type}; use {instead}"
         for wanted, setting, instead in (
             (config.model.quantization is Quantization.nf4, "model.quantization=nf4", "model.quantization=none"),
-            (in_bitsandbytes(config.optimizer.name), f"optimizer.name={config.optimizer.name}", "optimizer=adamw"),
+            (in_bitsandbytes(config.optimizer.name), f"optimizer.name={config.optimizer.name.name}", "optimizer=adamw"),
             (config.trainer.precision is Precision.fp16, "trainer.precision=fp16", "trainer.precision=auto"),
         )
         if wanted

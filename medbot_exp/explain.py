@@ -27,14 +27,15 @@ from medbot_exp.rules import no_such_key, options
 
 def explain(error: BaseException) -> MedbotError | None:
     """The error that the user can act on; None where `error` is no matter of configuration."""
-    reason: BaseException | None = error
-    while reason is not None:
-        if isinstance(reason, MedbotError):
-            return reason
-        reason = reason.__cause__ or reason.__context__
-    if not from_composition(error):
+    composed = from_composition(error)
+    # Composition loses the cause of what a resolver of ours raised; elsewhere an error while one of ours was
+    # handled is another error.
+    chain = list(causes(error, contexts=composed))
+    for cause in chain:
+        if isinstance(cause, MedbotError):
+            return cause
+    if not composed:
         return None
-    chain = list(causes(error))
     for cause in chain:
         if isinstance(cause, yaml.YAMLError):
             return ConfigError(f"a config file must be valid YAML, but got:\n{cause}")
@@ -69,11 +70,12 @@ def from_composition(error: BaseException) -> bool:
     return isinstance(error, kinds) or any("omegaconf" in name or "defaults_list" in name for name in frames)
 
 
-def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """`error` and what it was raised from, outermost first."""
+def causes(error: BaseException | None, contexts: bool) -> Iterator[BaseException]:
+    """`error` and what it was raised from, outermost first; with `contexts` also what it was raised during."""
     while error is not None:
         yield error
-        error = error.__cause__ or error.__context__
+        during = error.__context__ if contexts and not error.__suppress_context__ else None
+        error = error.__cause__ or during
 
 
 def unknown_key(error: OmegaConfBaseException) -> str:

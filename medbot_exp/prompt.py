@@ -89,3 +89,20 @@ def prompt_tokens(text: str, prompt: PromptConfig, tokenizer: Any) -> list[int]:
 def completion_tokens(text: str, tokenizer: Any) -> list[int]:
     """Token ids of a continuation; tokenised apart, so that the prompt's tokens are those it is asked with."""
     return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def answer_tokens(slot: str, answer: str, tokenizer: Any) -> tuple[list[int], int]:
+    """Token ids of `answer` behind `slot`, both as one continuation, and how many of them lie before the answer.
+
+    A slot tokenised alone may end in other tokens than the same text before an answer: line breaks at an end
+    are one token, before a word they are two. The model is asked in the tokens that it was trained on.
+    """
+    encoded = tokenizer(slot + answer, add_special_tokens=False, return_offsets_mapping=True)
+    before = sum(end <= len(slot) for _, end in encoded["offset_mapping"])
+    return encoded["input_ids"], before
+
+
+def slot_tokens(slot: str, tokenizer: Any) -> list[int]:
+    """Token ids of `slot` as they stand before an answer."""
+    ids, before = answer_tokens(slot, "The", tokenizer)
+    return ids[:before]

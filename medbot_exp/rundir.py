@@ -48,9 +48,11 @@ class HydraFiles:
 
     def command(self, *more: str, without: tuple[str, ...] = (), multirun: bool = False) -> str:
         """The command line that repeats this run, with `more` overrides and without those that start with `without`."""
-        content = yaml.safe_load(self.hydra)
-        sources = content["hydra"]["runtime"]["config_sources"] if content else []
+        settings = yaml.safe_load(self.hydra)["hydra"]
+        sources = settings["runtime"]["config_sources"]
         flags = [f"--config-dir={source['path']}" for source in sources if source["provider"] == "command-line"]
+        root = settings["job"]["config_name"]
+        flags += [] if root == "config" else [f"--config-name={root}"]
         flags += ["-m"] if multirun else []
         words = [word for word in self.task_overrides() if not word.startswith(without)]
         return shlex.join(["python", "-m", "medbot_exp", *flags, *words, *more])
@@ -126,7 +128,6 @@ class RunDirectory:
             raise RunDirectoryError(
                 "\n".join((f"a run is resumed with its own config, but {self} differs in", *shown, f"Type: {command}"))
             )
-        self.result.unlink(missing_ok=True)  # of a run that failed; this attempt writes its own
         checkpoint = self.last_checkpoint()
         return 0 if checkpoint is None else step_of(checkpoint)
 
@@ -179,13 +180,17 @@ class RunDirectory:
         self.require_run()
         from filelock import FileLock, Timeout
 
+        lock = FileLock(self.path / ".lock", timeout=0)
         try:
-            with FileLock(self.path / ".lock", timeout=0):
-                yield
+            lock.acquire()
         except Timeout as error:
             raise RunDirectoryError(
                 f"one process at a time writes a run, but another is at {self}; wait for it"
             ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def discard_empty(self) -> None:
         """Remove the directory and what Hydra made above it, while empty: a refused run leaves nothing behind."""
@@ -226,7 +231,7 @@ def trial_name(number: int) -> str:
 
 def trials_of(study: Path) -> list[RunDirectory]:
     """The trials below `study`, by number."""
-    return [RunDirectory(path) for path in sorted(study.glob("trial-*"))]
+    return [RunDirectory(path) for path in sorted(study.glob("trial-*"), key=lambda path: (len(path.name), path.name))]
 
 
 def step_of(checkpoint: Path) -> int:

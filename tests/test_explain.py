@@ -72,6 +72,16 @@ def test_error_of_ours_inside_a_wrapper_is_found():
         assert explain(wrapper) is fault
 
 
+def test_fault_of_ours_while_an_error_is_handled_stays_a_fault():
+    try:
+        try:
+            raise DataError("no rows")
+        except DataError:
+            raise KeyError("x")  # noqa: B904
+    except KeyError as fault:
+        assert explain(fault) is None
+
+
 @pytest.mark.parametrize(
     "error", [ValueError("x"), KeyError("lora"), AssertionError(), OSError(5, "Input/output error")]
 )

@@ -3,11 +3,13 @@
 from dataclasses import replace
 
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 from medbot_exp.data.example import Example
 from medbot_exp.data.prepare import token_parts
 from medbot_exp.errors import ConfigError
-from medbot_exp.prompt import completion_tokens, prompt_tokens, render
+from medbot_exp.prompt import answer_tokens, completion_tokens, prompt_tokens, render, slot_tokens
 
 EXAMPLE = Example("1", "What is {x}, in {question} or ≥ 5 {}?", "Think {y}.\nThen decide.", "It is {z}.")
 SHOTS = [Example("2", "First?", "Because.", "One."), Example("3", "Second?", "So.", "Two.")]
@@ -121,3 +123,32 @@ def test_beginning_of_text_is_there_once(prompt, tiny_tokenizer, name):
     tokens = prompt_tokens(rendered.prompt, config, tiny_tokenizer)
     assert (tokens[0], tokens.count(begin)) == (begin, 1)
     assert begin not in completion_tokens(rendered.completion, tiny_tokenizer)
+
+
+@pytest.fixture(scope="module")
+def merging_tokenizer():
+    """Byte-level BPE as real models have it: two line breaks at an end are one token, before a word they are two."""
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    backend.train_from_iterator(["<think>\n\n</think>\n\n", "The answer is no.\n\n"] * 20, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=backend)
+
+
+def test_slot_tokenised_alone_would_end_in_other_tokens(merging_tokenizer):
+    slot = "<think>\n\n</think>\n\n"
+    assert completion_tokens(slot, merging_tokenizer) != slot_tokens(slot, merging_tokenizer)
+    assert merging_tokenizer.decode(slot_tokens(slot, merging_tokenizer)) == slot
+
+
+@pytest.mark.parametrize("answer", ["It is {z}.", "no", "  spaced", "Ärzte", "<b>"])
+def test_model_is_asked_in_the_tokens_that_it_is_trained_on(prompt, merging_tokenizer, answer):
+    example = replace(EXAMPLE, reasoning="", answer=answer)
+    rendered = render(example, SHOTS, prompt("medbot"), merging_tokenizer)
+    ids, before = answer_tokens(rendered.answer_slot, answer, merging_tokenizer)
+    assert ids == completion_tokens(rendered.completion, merging_tokenizer)
+    assert merging_tokenizer.decode(ids[before:]) == answer
+    reasoned = completion_tokens(render(EXAMPLE, [], prompt("medbot"), merging_tokenizer).completion, merging_tokenizer)
+    closing = slot_tokens("\n</think>\n\n", merging_tokenizer)
+    assert any(reasoned[start : start + len(closing)] == closing for start in range(len(reasoned)))

@@ -5,6 +5,7 @@ import resource
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from subprocess import PIPE
@@ -16,7 +17,10 @@ from medbot_exp.errors import ConfigError, RunDirectoryError
 from medbot_exp.rundir import HydraFiles, RunDirectory
 
 CONFIG = "lora:\n  r: 16\nmodel:\n  name: tiny\ntracking:\n  name: none\nname: a\ntrainer:\n  resume: null\n"
-HYDRA = "hydra:\n  runtime:\n    config_sources:\n    - path: {path}\n      provider: {provider}\n"
+HYDRA = (
+    "hydra:\n  runtime:\n    config_sources:\n    - path: {path}\n      provider: {provider}\n"
+    "  job:\n    config_name: config\n"
+)
 FILES = HydraFiles("c: 1\n", HYDRA.format(path="/conf", provider="main"), "- lora.r=16\n", CONFIG)
 
 
@@ -129,6 +133,8 @@ def test_command_repeats_the_run_with_the_config_directory_of_the_user():
     assert files.command("seed=1", without=("name=",)) == (
         "python -m medbot_exp '--config-dir=/my conf' lora.r=16 seed=1"
     )
+    other = replace(files, hydra=files.hydra.replace("config_name: config", "config_name: mine"))
+    assert "--config-name=mine" in other.command() and "--config-name" not in files.command()
     assert files.command(multirun=True).startswith("python -m medbot_exp '--config-dir=/my conf' -m lora.r=16")
 
 
@@ -146,8 +152,7 @@ def test_resume_of_an_unfinished_run_goes_on_from_its_last_whole_checkpoint(run,
     checkpoint(run, 11, sealed=False)
     before = contents(run.path)
     assert run.resume(FILES) == 10
-    # The failed attempt's result goes: while this one runs, no result is true.
-    assert contents(run.path) == {path: content for path, content in before.items() if path != Path("result.json")}
+    assert contents(run.path) == before
 
 
 def test_last_checkpoint_is_the_highest_sealed_step(run):

@@ -17,6 +17,12 @@ def test_tab_completion_offers_the_options_of_a_group(run_python_in, tmp_path):
     assert {"lora=all_linear", "lora=attention", "lora=mlp"} <= set(finished.stdout.split())
 
 
+def test_plugin_that_hydra_finds_is_the_checkouts_own(run_python_in, tmp_path):
+    """An editable install that copied it would go on with the copy."""
+    finished = run_python_in(tmp_path, "-c", "import hydra_plugins.medbot_exp as found; print(found.__file__)")
+    assert Path(finished.stdout.strip()).is_relative_to(CHECKOUT), finished.stderr
+
+
 @pytest.mark.network  # the build back end comes from PyPI
 def test_wheel_works_outside_the_checkout(run_python_in, tmp_path):
     subprocess.run(
@@ -25,7 +31,11 @@ def test_wheel_works_outside_the_checkout(run_python_in, tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as opened:
         names = opened.namelist()
-    assert {"medbot_exp/conf/config.yaml", "medbot_exp/data/bundled/clinical_cases.jsonl"} <= set(names)
+    assert {
+        "medbot_exp/conf/config.yaml",
+        "medbot_exp/data/bundled/clinical_cases.jsonl",
+        "hydra_plugins/medbot_exp/__init__.py",
+    } <= set(names)
     assert any(
         "medbot-exp = medbot_exp.cli:entrypoint" in zipfile.ZipFile(wheel).read(n).decode()
         for n in names

@@ -33,6 +33,11 @@ class Split:
     validation: list[Example]
 
 
+def normalised(question: str) -> str:
+    """`question` without its case and spacing: two that differ in nothing else are the same."""
+    return " ".join(question.split()).lower()
+
+
 def fingerprint(examples: Sequence[Example]) -> str:
     """sha256 of the rows in their order, as 64 hex digits."""
     digest = hashlib.sha256()

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import logging
+from array import array
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +29,23 @@ class TokenizedRows:
     Attributes:
         input_ids: per row, the tokens of prompt and completion; the last one is the end token.
         completion_mask: per row, 1 where a token counts for the loss.
-        fingerprint: sha256 of all that the rows depend on.
+        fingerprint: sha256 of the rows themselves, as 64 hex digits.
         dropped, shortened: rows that truncation took out or whose reasoning it cut.
         from_cache: whether they were tokenised by an earlier run.
     """
 
     input_ids: list[list[int]]
     completion_mask: list[list[int]]
-    fingerprint: str
     dropped: int
     shortened: int
     from_cache: bool
+
+    @cached_property
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for ids, mask in zip(self.input_ids, self.completion_mask, strict=True):
+            digest.update(array("q", [len(ids), *ids, *mask]).tobytes())
+        return digest.hexdigest()
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -64,9 +72,9 @@ def tokenize(
     """
     key = cache_key(examples, shots, prompt, data.on_too_long, max_length, tokenizer)
     path = cache_dir / "tokenized" / f"{key}.json"
-    rows = read_cache(path, key)
+    rows = read_cache(path)
     if rows is None:
-        rows = tokenize_now(examples, shots, prompt, data.on_too_long, max_length, tokenizer, key)
+        rows = tokenize_now(examples, shots, prompt, data.on_too_long, max_length, tokenizer)
         write_cache(path, rows)
     if not len(rows):
         raise DataError(
@@ -93,7 +101,6 @@ def tokenize_now(
     on_too_long: Truncation,
     max_length: int,
     tokenizer: Any,
-    key: str,
 ) -> TokenizedRows:
     """Tokenise every example; the end token and the answer always stay whole."""
     input_ids, completion_mask, dropped, shortened = [], [], 0, 0
@@ -116,7 +123,7 @@ def tokenize_now(
         input_ids.append(head + tail)
         counted = 1 if prompt.loss_on is LossOn.all else 0
         completion_mask.append([counted] * len(head) + [1] * len(tail))
-    return TokenizedRows(input_ids, completion_mask, key, dropped, shortened, from_cache=False)
+    return TokenizedRows(input_ids, completion_mask, dropped, shortened, from_cache=False)
 
 
 def token_parts(
@@ -155,7 +162,7 @@ def cache_key(
         "format": FORMAT,
         "examples": fingerprint(examples),
         "shots": fingerprint(shots),
-        "prompt": {**asdict(prompt), "loss_on": prompt.loss_on.name},
+        "prompt": {**asdict(prompt), "name": None, "loss_on": prompt.loss_on.name},
         "on_too_long": on_too_long.name,
         "max_length": max_length,
         "tokenizer": tokenizer_fingerprint(tokenizer),
@@ -173,13 +180,13 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def read_cache(path: Path, key: str) -> TokenizedRows | None:
+def read_cache(path: Path) -> TokenizedRows | None:
     """The rows at `path`; None where there are none, or not whole."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
-    return TokenizedRows(**content, fingerprint=key, from_cache=True)
+    return TokenizedRows(**content, from_cache=True)
 
 
 def write_cache(path: Path, rows: TokenizedRows) -> None:

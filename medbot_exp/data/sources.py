@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from medbot_exp.config import DataConfig
-from medbot_exp.data.example import Example, Split
+from medbot_exp.data.example import Example, Split, normalised
 from medbot_exp.errors import DataError, first_line
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,8 @@ def read_file(path: Path) -> list[Row]:
         DataError: no such file, an unknown kind, or malformed content (with its line).
     """
     readers = {".json": read_json, ".jsonl": read_jsonl, ".csv": read_csv, ".parquet": read_parquet}
-    check_file(path)
+    if not path.is_file():
+        raise no_file(path)
     if path.suffix.lower() not in readers:
         raise DataError(f"a data file must end in {', '.join(readers)}, but got {path}")
     try:
@@ -78,10 +79,15 @@ def read_file(path: Path) -> list[Row]:
         raise DataError(f"a data file must be readable, but {path} is not: {error}; mend its permissions") from error
 
 
-def check_file(path: Path) -> None:
-    """Raise a DataError unless `path` is a file."""
-    if not path.is_file():
-        raise DataError(f"`data.path` must name a file, but there is none at {path}; mend the path")
+def check_file(data: DataConfig) -> None:
+    """Raise a DataError where `data.path` leads to no file; nothing is read."""
+    if data.path is not None and not Path(data.path).expanduser().is_file():
+        raise no_file(Path(data.path))
+
+
+def no_file(path: Path) -> DataError:
+    """The error for a data file that is not there."""
+    return DataError(f"`data.path` must name a file, but there is none at {path}; mend the path")
 
 
 def read_json(path: Path) -> list[Row]:
@@ -238,18 +244,19 @@ def choices(row: Row, options: str | None, label: str | None, place: str) -> tup
 
 
 def divide(examples: list[Example], rows: Iterable[Row], data: DataConfig) -> Split:
-    """Held out: the rows that the source marks `validation`, else those whose id has a small hash.
+    """Held out: the rows that the source marks `validation`, else those whose question has a small hash.
 
     Rows that the source marks `test` are in neither part.
 
-    For a share the hash decides alone, so no seed and no other row moves a row across, and the number held
-    out is only about the share. A whole number takes that many of the smallest hashes.
+    For a share the hash decides alone, so no seed and no other row moves a row across, the same question asked
+    twice is in one part, and the number held out is only about the share. A whole number takes that many of the
+    smallest hashes.
     """
     if data.columns.split is not None:
         parts: dict[str, list[Example]] = {"train": [], "validation": [], "test": []}
         for number, (example, row) in enumerate(zip(examples, rows, strict=True), start=1):
             part = row[data.columns.split]
-            if part not in parts:
+            if not isinstance(part, str) or part not in parts:
                 raise DataError(
                     f"data.columns.split={data.columns.split} must hold one of {', '.join(parts)}, but row {number} "
                     f"has {part!r}; rename it, or use data.columns.split=null data.validation=0.1"
@@ -257,14 +264,9 @@ def divide(examples: list[Example], rows: Iterable[Row], data: DataConfig) -> Sp
             parts[part].append(example)
         return Split(parts["train"], mixed(parts["validation"]))
     assert data.validation is not None
-    # Without an id column the question stands in: a number would move when a row is put in before it.
-    by_hash = sorted(
-        (hash_share(example.id if data.columns.id is not None else example.question), example.id)
-        for example in examples
-    )
+    by_hash = sorted((hash_share(normalised(example.question)), example.id) for example in examples)
     below = sum(share < data.validation for share, _ in by_hash)
     count = int(data.validation) if data.validation >= 1 else max(1, below)
-    # The same question asked twice stays in one part.
     while 0 < count < len(by_hash) and by_hash[count][0] == by_hash[count - 1][0]:
         count += 1
     held_out = {name for _, name in by_hash[:count]}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from medbot_exp.config import PromptConfig, TrainerConfig
+from medbot_exp.config import Precision, PromptConfig, TrainerConfig
 from medbot_exp.data.example import Example
 from medbot_exp.data.prepare import TokenizedRows
 from medbot_exp.errors import DivergenceError
@@ -25,6 +25,7 @@ class Exam:
         held_out: tokenised rows for the loss.
         items: multiple-choice questions; empty where none were asked for.
         sampled: questions to answer in writing.
+        precision: the arithmetic of the training step, which is that of the exam as well.
     """
 
     tokenizer: Any
@@ -35,6 +36,7 @@ class Exam:
     items: Sequence[Example]
     sampled: Sequence[Example]
     directory: RunDirectory
+    precision: Precision
 
     def measure(self, model: Any, phase: str, loss: float | None = None) -> dict[str, float]:
         """Metrics of `model` as it is; its predictions go to predictions/cases.jsonl as `phase`.
@@ -47,15 +49,13 @@ class Exam:
         """
         if loss is None:
             batch_size = self.trainer.eval_batch_size
-            loss = held_out_loss(model, self.held_out, batch_size, self.tokenizer.pad_token_id)
+            loss = held_out_loss(model, self.held_out, batch_size, self.tokenizer.pad_token_id, self.precision)
         if not math.isfinite(loss):
-            raise DivergenceError(
-                f"the held-out loss must be finite, but was {loss} {phase} training; lower optimizer.lr, or try "
-                "model.dtype=float32"
-            )
+            remedy = "lower optimizer.lr" if phase == "after" else "try model.dtype=float32 trainer.precision=fp32"
+            raise DivergenceError(f"the held-out loss must be finite, but was {loss} {phase} training; {remedy}")
         metrics = {"validation/loss": loss, "validation/perplexity": perplexity(loss)}
         if self.items:
-            predictions = cases.predict(model, self.tokenizer, self.items, self.shots, self.prompt)
+            predictions = cases.predict(model, self.tokenizer, self.items, self.shots, self.prompt, self.precision)
             metrics |= {"eval/cases/accuracy": cases.accuracy(predictions), "eval/cases/n": len(predictions)}
             path = self.directory.predictions("cases")
             others = [row for row in read_jsonl(path) if row["phase"] != phase]
@@ -71,6 +71,7 @@ class Exam:
             self.prompt.reasoning,
             self.trainer.sample_thinking_tokens,
             self.trainer.sample_answer_tokens,
+            self.precision,
         )
         path = self.directory.predictions("samples")
         known = {row["id"]: row for row in read_jsonl(path)}

@@ -5,24 +5,33 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from medbot_exp.config import Precision
 from medbot_exp.data.prepare import TokenizedRows
 
 
 @contextmanager
-def inference(model: Any) -> Iterator[None]:
-    """Evaluation mode without gradients; the model's mode is put back."""
+def inference(model: Any, precision: Precision) -> Iterator[None]:
+    """Evaluation mode without gradients, in the arithmetic of the training step; the model's mode is put back.
+
+    Trainers wrap a model's forward in their own autocast once training begins: without one here, the same
+    weights would measure differently before and after.
+    """
     import torch
 
     training = model.training
+    kinds = {Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16}
     model.eval()
     try:
-        with torch.inference_mode():
+        with (
+            torch.inference_mode(),
+            torch.autocast(model.device.type, kinds.get(precision), enabled=precision in kinds),
+        ):
             yield
     finally:
         model.train(training)
 
 
-def held_out_loss(model: Any, rows: TokenizedRows, batch_size: int, pad_token_id: int) -> float:
+def held_out_loss(model: Any, rows: TokenizedRows, batch_size: int, pad_token_id: int, precision: Precision) -> float:
     """Mean negative log-likelihood per counted token of `rows`, in nats.
 
     The mean is over tokens, not over batches: it does not depend on `batch_size`. Logits are made from
@@ -32,7 +41,7 @@ def held_out_loss(model: Any, rows: TokenizedRows, batch_size: int, pad_token_id
 
     order = sorted(range(len(rows)), key=lambda index: len(rows.input_ids[index]))
     total, count = 0.0, 0
-    with inference(model):
+    with inference(model, precision):
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
             ids = pad([rows.input_ids[index] for index in batch], pad_token_id, model.device)
@@ -54,25 +63,35 @@ def perplexity(loss: float) -> float:
     return math.exp(loss) if loss < 700 else math.inf
 
 
-def choice_log_likelihoods(model: Any, prompt: Sequence[int], options: Sequence[Sequence[int]]) -> list[float]:
+def choice_log_likelihoods(
+    model: Any, prompt: Sequence[int], options: Sequence[Sequence[int]], starts: Sequence[int], precision: Precision
+) -> list[float]:
     """Log-likelihood in nats of each of `options` as the continuation of `prompt`, all given as token ids.
 
     The prompt runs through the model once; its keys and values serve every option.
+
+    Args:
+        starts: per option, the index of its first token that counts; those before it are given.
     """
     import torch
 
     device = model.device
-    with inference(model):
+    with inference(model, precision):
         shared = model(input_ids=torch.tensor([prompt], device=device), use_cache=True, logits_to_keep=1)
-        first = shared.logits[0, -1].float().log_softmax(-1)
+        first = shared.logits[:, -1].float().log_softmax(-1)
         cache = shared.past_key_values
         cache.batch_repeat_interleave(len(options))
         ids = pad(options, 0, device)
         valid = pad([[1] * len(option) for option in options], 0, device)
         attention = torch.cat([torch.ones(len(options), len(prompt), dtype=valid.dtype, device=device), valid], dim=1)
         logits = model(input_ids=ids, attention_mask=attention, past_key_values=cache, use_cache=True).logits
-        following = logits[:, :-1].float().log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
-        return (first[ids[:, 0]] + (following * valid[:, 1:]).sum(1)).tolist()
+        # Token i is predicted at position i - 1, the first one at the prompt's end.
+        predictions = torch.cat(
+            [first.expand(len(options), -1)[:, None], logits[:, :-1].float().log_softmax(-1)], dim=1
+        )
+        scores = predictions.gather(2, ids[..., None])[..., 0]
+        counted = valid * (torch.arange(ids.shape[1], device=device) >= torch.tensor(starts, device=device)[:, None])
+        return (scores * counted).sum(1).tolist()
 
 
 def pad(rows: Sequence[Sequence[int]], value: int, device: Any) -> Any:

@@ -7,11 +7,11 @@ from typing import Any
 
 import yaml
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from medbot_exp.config import Direction
+from medbot_exp.report.console import print_facts, stdout_console
 from medbot_exp.report.progress import duration
 from medbot_exp.rundir import HydraFiles, RunDirectory, trials_of
 
@@ -47,26 +47,12 @@ def print_grid(study: Path, points: int) -> None:
     trials = [read(directory) for directory in trials_of(study) if directory.config.is_file()]
     if not trials:
         return
-    console = Console(emoji=False)
     objective = yaml.safe_load(trials[0].files.resolved)["objective"]
-    comparable = objective["metric"].endswith("/accuracy") or len({trial.held_out for trial in trials} - {None}) < 2
+    comparable = compare(trials, objective["metric"])
     best = best_of(trials, Direction[objective["direction"]]) if comparable else None
-    common = set.intersection(*(set(trial.files.task_overrides()) for trial in trials))
-    accuracies = sorted(
-        {key for trial in trials if trial.result for key in trial.result.get("metrics", {}) if accuracy(key)}
-    )
-    table = Table(box=box.SIMPLE_HEAD)
-    rows = [[word for word in trial.files.task_overrides() if word not in common] for trial in trials]
-    table.add_column("trial", no_wrap=True)
-    table.add_column("overrides", overflow="fold", min_width=min(40, max(map(len, sum(rows, [])), default=0)))
-    for name in ("held-out\nloss", *(f"accuracy\non {key.split('/')[1]}" for key in accuracies), "time"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("status", no_wrap=True)
-    for trial, varied in zip(trials, rows, strict=True):
-        cells = [trial.directory.path.name, "\n".join(varied) or "-", *measured(trial, accuracies), status(trial, best)]
-        table.add_row(*map(escape, cells), style="bold" if trial is best else None)
+    console = stdout_console()
     console.print()
-    console.print(table)
+    console.print(table_of(trials, best))
     for trial in trials:
         if trial.result is not None and trial.result["status"] == "failed":
             reason = trial.result["error"].splitlines()[0]
@@ -81,8 +67,31 @@ def print_grid(study: Path, points: int) -> None:
         facts["again"] = best.files.command(without=("study=",))
     if list(study.glob("trial-*/wandb/offline-run-*")):
         facts["W&B"] = f"offline; wandb sync {RunDirectory(study)}/trial-*/wandb/offline-run-*"
-    for name, value in facts.items():
-        console.print(f"  {name:<5} {escape(value)}", soft_wrap=True, highlight=False)
+    print_facts(console, facts)
+
+
+def compare(trials: list[Trial], metric: str) -> bool:
+    """Whether `metric` means the same in all `trials`: a loss does over the same held-out tokens alone."""
+    return metric.endswith("/accuracy") or len({trial.held_out for trial in trials} - {None}) < 2
+
+
+def table_of(trials: list[Trial], best: Trial | None) -> Table:
+    """A row for each of `trials`: what is its own among the overrides, and how it did."""
+    common = set.intersection(*(set(trial.files.task_overrides()) for trial in trials))
+    rows = [[word for word in trial.files.task_overrides() if word not in common] for trial in trials]
+    metrics = {key for trial in trials if trial.result for key in trial.result.get("metrics", {})}
+    accuracies = sorted(key for key in metrics if key.startswith("eval/") and key.endswith("/accuracy"))
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("trial", no_wrap=True)
+    longest = max((len(word) for row in rows for word in row), default=0)
+    table.add_column("overrides", overflow="fold", min_width=min(40, longest))
+    for name in ("held-out\nloss", *(f"accuracy\non {key.split('/')[1]}" for key in accuracies), "time"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("status", no_wrap=True)
+    for trial, varied in zip(trials, rows, strict=True):
+        cells = [trial.directory.path.name, "\n".join(varied) or "-", *measured(trial, accuracies), status(trial, best)]
+        table.add_row(*map(escape, cells), style="bold" if trial is best else None)
+    return table
 
 
 def read(directory: RunDirectory) -> Trial:
@@ -100,11 +109,6 @@ def best_of(trials: list[Trial], direction: Direction) -> Trial | None:
     sign = 1 if direction is Direction.minimize else -1
     scored = [(sign * value, index) for index, trial in enumerate(trials) if (value := trial.objective()) is not None]
     return trials[min(scored)[1]] if scored else None
-
-
-def accuracy(key: str) -> bool:
-    """Whether a metric is a benchmark's accuracy."""
-    return key.startswith("eval/") and key.endswith("/accuracy")
 
 
 def measured(trial: Trial, accuracies: list[str]) -> list[str]:

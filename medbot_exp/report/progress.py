@@ -1,7 +1,6 @@
 """How a training goes, for a person: a bar on a terminal, a line per log step elsewhere."""
 
 import logging
-import sys
 import time
 
 from rich.console import Console
@@ -111,8 +110,3 @@ def counted(number: int, noun: str) -> str:
 def progress_for(console: Console) -> Bar | Lines:
     """A bar where somebody watches, lines where a file does."""
     return Bar(console) if console.is_terminal else Lines()
-
-
-def stderr_console() -> Console:
-    """The console for progress: stdout stays free for results."""
-    return Console(file=sys.stderr)

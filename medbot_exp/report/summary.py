@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from medbot_exp.report.console import print_facts
 from medbot_exp.report.progress import counted, duration
 from medbot_exp.rundir import RunDirectory
 
@@ -53,8 +54,7 @@ def print_summary(
         **({"W&B": tracking} if tracking else {}),
         **({"next": following} if following else {}),
     }
-    for name, value in facts.items():
-        console.print(f"  {name:<9} {escape(value)}", soft_wrap=True, highlight=False)
+    print_facts(console, facts)
 
 
 def rows_of(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from medbot_exp.config import RunConfig, TrackingName
 from medbot_exp.data import sources
-from medbot_exp.data.example import Example, Split, fingerprint
+from medbot_exp.data.example import Example, Split, fingerprint, normalised
 from medbot_exp.data.prepare import TokenizedRows, tokenize
 from medbot_exp.device import find_device, refuse_lacking, refuse_unfit
 from medbot_exp.errors import DataError
@@ -56,8 +56,7 @@ def gather(config: RunConfig) -> Inputs:
     """
     refuse_lacking(config)
     check_paths(config.model)
-    if config.data.path is not None:
-        sources.check_file(Path(config.data.path).expanduser())
+    sources.check_file(config.data)
     mode = decide_mode(config.tracking) if config.tracking.name is TrackingName.wandb else None
     device = find_device()
     refuse_unfit(config, device)
@@ -68,18 +67,19 @@ def gather(config: RunConfig) -> Inputs:
             f"of {len(split.train)} rows; lower it"
         )
     items = cases.load(config.benchmark["cases"]) if "cases" in config.benchmark else []
-    refuse_overlap(split.train, items)
+    refuse_overlap(split.train, items, "benchmark", "hold them out with data.columns.split, or use benchmark=[]")
+    refuse_overlap(split.train, split.validation, "held-out", "take them out of one part of the file")
     return Inputs(split, items, device, mode)
 
 
-def refuse_overlap(training: Sequence[Example], items: Sequence[Example]) -> None:
-    """Raise a DataError where a benchmark's question is among the training rows: its score would mean nothing."""
-    asked = {" ".join(item.question.split()).lower(): item.id for item in items}
-    both = [asked[text] for row in training if (text := " ".join(row.question.split()).lower()) in asked]
+def refuse_overlap(training: Sequence[Example], asked: Sequence[Example], kind: str, remedy: str) -> None:
+    """Raise a DataError where a question of `asked` is among the training rows: its score would mean nothing."""
+    trained = {normalised(row.question) for row in training}
+    both = [item.id for item in asked if normalised(item.question) in trained]
     if both:
         raise DataError(
-            f"no benchmark question may be trained on, but {len(both)} of {len(items)} are among the training rows "
-            f"({', '.join(both[:3])}); hold them out with data.columns.split, or use benchmark=[]"
+            f"no {kind} question may be trained on, but {len(both)} of {len(asked)} are among the training rows "
+            f"({', '.join(both[:3])}); {remedy}"
         )
 
 
@@ -110,10 +110,12 @@ def prepare(config: RunConfig, inputs: Inputs, loaded: Loaded, cache_dir: Path) 
 
 
 def manifest_contents(
-    config: RunConfig, inputs: Inputs, loaded: Loaded, prepared: Prepared, precision: str
+    config: RunConfig, name: str, study: str | None, inputs: Inputs, loaded: Loaded, prepared: Prepared, precision: str
 ) -> dict[str, Any]:
-    """What the manifest says of model, arithmetic, data and seed."""
+    """What the manifest says of the run's place, model, arithmetic, data and seed."""
     return {
+        "name": name,
+        "study": study,
         "precision": precision,
         "model": {"name": config.model.name, "source": loaded.located.source, "version": loaded.located.version},
         "data": {

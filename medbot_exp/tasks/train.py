@@ -3,18 +3,19 @@
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console
 
 from medbot_exp import rundir
-from medbot_exp.config import RunConfig
-from medbot_exp.errors import Interrupted, MedbotError, StorageError, storage_error
-from medbot_exp.report.progress import progress_for, stderr_console
+from medbot_exp.config import LoraConfig, LoraInit, RunConfig
+from medbot_exp.errors import Interrupted, MedbotError, RunDirectoryError, StorageError, storage_error
+from medbot_exp.report.console import stderr_console, stdout_console
+from medbot_exp.report.progress import progress_for
 from medbot_exp.report.summary import print_summary
 from medbot_exp.tasks.start import Inputs, gather, manifest_contents, prepare
 from medbot_exp.tracking.record import Mirror, Record
@@ -77,10 +78,10 @@ def run(
     try:
         with clock.phase("load"):
             inputs = gather(config)
-    except MedbotError as error:
+    except Exception as error:
         if study is not None:  # a trial is looked for in its study, also one that could not start
             directory.claim(hydra_files)
-            rundir.write_json(directory.result, {"status": "failed", "error": str(error), "seconds": clock.report()})
+            rundir.write_json(directory.result, failure(error, clock))
         raise
     job = Job(config, directory, hydra_files, study, inputs, clock)
     if config.trainer.resume is None:
@@ -88,10 +89,8 @@ def run(
     with directory.held():
         resumed_from = None if config.trainer.resume is None else directory.resume(hydra_files)
         result, samples, mirror = recorded(job, resumed_from)
-    # The run is recorded: a reader that closed the pipe does not make it a failure.
-    with suppress(BrokenPipeError):
-        following = next_grid(hydra_files, config.lora.r) if study is None else None
-        print_summary(Console(emoji=False), result, samples, directory, mirror.description, following)
+    following = next_grid(hydra_files, config.lora) if study is None else None
+    print_summary(stdout_console(), result, samples, directory, mirror.description, following)
     return result["objective"][config.objective.metric]
 
 
@@ -107,20 +106,23 @@ def recorded(job: Job, resumed_from: int | None) -> tuple[dict[str, Any], list[d
         hand_over(record, result, samples)
     except KeyboardInterrupt as stop:
         log.info("stopped")
-        record.mirror.finish(failed=False)
+        record.tell(lambda mirror: mirror.finish(130))
         command = job.hydra_files.command(f"trainer.resume={job.directory}", without=("trainer.resume=",))
         raise Interrupted(f"{stop}\nTo go on: {command}".strip()) from stop
+    except RunDirectoryError:
+        raise  # the resumption was refused: the record of the run that it is about stays as it is
     except BaseException as error:
-        known = error if isinstance(error, MedbotError) else storage_error(error)
         log.debug("the run failed", exc_info=error)
-        text = str(known) if known else f"{type(error).__name__}: {error}"
-        failed = {"status": "failed", "error": text, "seconds": job.clock.report()}
+        failed = failure(error, job.clock)
         try:
             record.finish(failed)
         except OSError as full:
-            raise StorageError(f"the run failed, and its record could not be written: {full}\n{text}") from error
+            raise StorageError(
+                f"the run failed, and its record could not be written: {full}\n{failed['error']}"
+            ) from error
         hand_over(record, failed, [])
-        if known is not None and known is not error:
+        known = storage_error(error)
+        if known is not None and not isinstance(error, MedbotError):
             raise known from error
         raise
     finally:
@@ -130,22 +132,23 @@ def recorded(job: Job, resumed_from: int | None) -> tuple[dict[str, Any], list[d
     return result, samples, record.mirror
 
 
-def hand_over(record: Record, result: dict[str, Any], samples: list[dict[str, Any]]) -> None:
-    """Give the mirror what only the end of a run has, and close it.
+def failure(error: BaseException, clock: Clock) -> dict[str, Any]:
+    """The content of result.json for a run that `error` ended."""
+    known = error if isinstance(error, MedbotError) else storage_error(error)
+    text = str(known) if known else f"{type(error).__name__}: {error}"
+    return {"status": "failed", "error": text, "seconds": clock.report()}
 
-    The record is written by now: whatever goes wrong with its copy is told, and changes nothing.
-    """
-    mirror = record.mirror
-    try:
-        if samples:
-            names = ("id", "question", "reference", "before", "after")
-            mirror.table("samples", names, [[sample[name] for name in names] for sample in samples])
-        if result["status"] == "complete":
-            mirror.adapter(record.directory.adapter)
-        mirror.summarize(result)
-        mirror.finish(failed=result["status"] == "failed")
-    except Exception as error:  # a mirror is somebody else's service: it may fail in any way
-        log.warning("the mirror is not whole: %s: %s", type(error).__name__, error)
+
+def hand_over(record: Record, result: dict[str, Any], samples: list[dict[str, Any]]) -> None:
+    """Give the mirror what only the end of a run has, and close it; the record is written by now."""
+    names = ("id", "question", "reference", "before", "after")
+    rows = [[sample[name] for name in names] for sample in samples]
+    if rows:
+        record.tell(lambda mirror: mirror.table("samples", names, rows))
+    if result["status"] == "complete":
+        record.tell(lambda mirror: mirror.adapter(record.directory.adapter))
+    record.tell(lambda mirror: mirror.summarize(result))
+    record.tell(lambda mirror: mirror.finish(1 if result["status"] == "failed" else 0))
 
 
 def perform(job: Job, record: Record, resumed_from: int | None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -165,7 +168,7 @@ def perform(job: Job, record: Record, resumed_from: int | None) -> tuple[dict[st
         cache_dir = Path(config.cache_dir).expanduser()
         cache_dir.mkdir(parents=True, exist_ok=True)
         precision = choose_precision(config.trainer.precision, device)
-        arguments = training_arguments(config.trainer, config.optimizer, config.seed, device, directory)
+        arguments = training_arguments(config.trainer, config.optimizer, precision, config.seed, device, directory)
         loaded = model.load(config.model, cache_dir, device)
         prepared = prepare(config, job.inputs, loaded, cache_dir)
         exam = Exam(
@@ -177,9 +180,13 @@ def perform(job: Job, record: Record, resumed_from: int | None) -> tuple[dict[st
             items=job.inputs.items,
             sampled=job.inputs.split.validation[: config.trainer.samples],
             directory=directory,
+            precision=precision,
         )
-        contents = manifest_contents(config, job.inputs, loaded, prepared, precision.name)
-        record.mirror = mirror_of(job, manifest.write(directory, contents))
+        name = config.name if job.study is None else directory.path.name
+        contents = manifest_contents(config, name, job.study, job.inputs, loaded, prepared, precision.name)
+        written = manifest.write(directory, contents)
+        directory.result.unlink(missing_ok=True)  # of an attempt that failed; this one writes its own
+        record.mirror = mirror_of(job, written["run_id"], written["name"], written["study"])
     log.info(
         "%s on %s in %s: %d trainable parameters",
         config.model.name,
@@ -188,14 +195,7 @@ def perform(job: Job, record: Record, resumed_from: int | None) -> tuple[dict[st
         prepared.trainable_parameters,
     )
 
-    before = {}
-    if resumed_from is not None:
-        record.rewind(resumed_from)
-        before = record.known(0)
-        if record.mirror.starts_empty:
-            for line in record.lines():
-                record.mirror.log(line["step"], {key: value for key, value in line.items() if key != "step"})
-        log.info("resuming after step %d", resumed_from)
+    before = {} if resumed_from is None else taken_up(record, resumed_from)
     if "validation/loss" not in before:
         log.info("measuring the model as it is")
         # The fresh adapter is part of it: it starts out as no change, whatever its initialisation.
@@ -215,6 +215,7 @@ def perform(job: Job, record: Record, resumed_from: int | None) -> tuple[dict[st
             config.trainer,
             config.optimizer,
             arguments,
+            precision,
             directory,
             record,
             progress_for(stderr_console()),
@@ -237,6 +238,7 @@ def perform(job: Job, record: Record, resumed_from: int | None) -> tuple[dict[st
         "metrics": after,
         "before": before,
         "steps": outcome.step,
+        "adapter_step": outcome.kept_step,
         "resumed_from": resumed_from,
         "tokens": outcome.meter.tokens,
         "tokens_per_second": round(outcome.meter.tokens_per_second(), 1),
@@ -247,6 +249,16 @@ def perform(job: Job, record: Record, resumed_from: int | None) -> tuple[dict[st
         "error": None,
     }
     return result, samples
+
+
+def taken_up(record: Record, resumed_from: int) -> dict[str, Any]:
+    """The metrics of step 0 of a run that goes on after step `resumed_from`; its later lines are forgotten."""
+    record.rewind(resumed_from)
+    if record.mirror.starts_empty:
+        for line in record.lines():
+            record.tell(methodcaller("log", line.pop("step"), line))
+    log.info("resuming after step %d", resumed_from)
+    return record.known(0)
 
 
 def quiet_libraries() -> None:
@@ -260,18 +272,17 @@ def quiet_libraries() -> None:
     transformers.utils.logging.enable_propagation()
 
 
-def mirror_of(job: Job, run_id: str) -> Mirror:
-    """W&B where the config wants it."""
+def mirror_of(job: Job, run_id: str, name: str, study: str | None) -> Mirror:
+    """W&B where the config wants it, under the id, name and study of the run's first attempt."""
     if job.inputs.mode is None:
         return Mirror()
-    name = job.config.name if job.study is None else job.directory.path.name
     content = yaml.safe_load(job.hydra_files.resolved)
-    return open_mirror(job.config.tracking, job.inputs.mode, job.directory.path, run_id, name, content, job.study)
+    return open_mirror(job.config.tracking, job.inputs.mode, job.directory.path, run_id, name, content, study)
 
 
-def next_grid(hydra_files: rundir.HydraFiles, r: int) -> str:
+def next_grid(hydra_files: rundir.HydraFiles, lora: LoraConfig) -> str:
     """A command worth typing after a run: the neighbouring ranks."""
-    ranks = ",".join(str(rank) for rank in sorted({max(1, r // 2), r, r * 2}))
-    return hydra_files.command(
-        f"lora.r={ranks}", multirun=True, without=("lora.r=", "name=", "study=", "trainer.resume=")
-    )
+    step = 2 if lora.init is LoraInit.orthogonal else 1  # which takes even ranks alone
+    ranks = sorted({max(step, lora.r // 2 // step * step), lora.r, lora.r * 2})
+    dropped = ("lora.r=", "name=", "study=", "trainer.resume=")
+    return hydra_files.command(f"lora.r={','.join(map(str, ranks))}", multirun=True, without=dropped)

@@ -34,10 +34,10 @@ PACKAGES = (
 )
 
 
-def write(directory: RunDirectory, contents: Mapping[str, Any]) -> str:
-    """Write manifest.json with this process's environment and `contents`; the run's id, the same for each attempt.
+def write(directory: RunDirectory, contents: Mapping[str, Any]) -> dict[str, Any]:
+    """Write manifest.json with this process's environment and `contents`; what it holds now.
 
-    A resumed run keeps the manifest of its first attempt and adds the environment of the new one.
+    A resumed run keeps the manifest of its first attempt, its id among it, and adds the environment of the new one.
 
     Raises:
         RunDirectoryError: the model or the rows differ from those of the first attempt.
@@ -55,7 +55,7 @@ def write(directory: RunDirectory, contents: Mapping[str, Any]) -> str:
     else:
         manifest = {"run_id": secrets.token_hex(4), **environment(), **contents}
     write_json(directory.manifest, manifest)
-    return manifest["run_id"]
+    return manifest
 
 
 def fingerprint(contents: Mapping[str, Any], name: str) -> str:

@@ -4,12 +4,15 @@ The files are the source: everything that reads runs reads them. The mirror (W&B
 """
 
 import json
+import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from medbot_exp.rundir import RunDirectory, read_jsonl, write_json, write_jsonl
+
+log = logging.getLogger(__name__)
 
 
 class Mirror:
@@ -30,8 +33,8 @@ class Mirror:
     def adapter(self, directory: Path) -> None:
         """Take the trained adapter."""
 
-    def finish(self, failed: bool) -> None:
-        """Close; nothing is taken afterwards."""
+    def finish(self, exit_code: int) -> None:
+        """Close with the run's exit code, 130 for a stopped one; nothing is taken afterwards."""
 
 
 class Record:
@@ -42,10 +45,18 @@ class Record:
         self.mirror = mirror
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Append `metrics` of optimizer step `step`, one JSON line, on disk before this returns."""
+        """Append `metrics` of optimizer step `step`, one JSON line, handed to the system before this returns."""
         with self.directory.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **finite(metrics)}) + "\n")
-        self.mirror.log(step, metrics)
+        self.tell(lambda mirror: mirror.log(step, metrics))
+
+    def tell(self, action: Callable[[Mirror], None]) -> None:
+        """Let the mirror take something. One that fails is told of once and given up: the files go on."""
+        try:
+            action(self.mirror)
+        except Exception as error:  # a mirror is somebody else's service: it may fail in any way
+            log.warning("the mirror is given up, the files go on: %s: %s", type(error).__name__, error)
+            self.mirror = Mirror()
 
     def rewind(self, step: int) -> None:
         """Forget lines after `step`: a resumed run writes them again."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from medbot_exp.config import TrackingConfig, TrackingMode
 from medbot_exp.errors import ConfigError, first_line
@@ -39,11 +40,11 @@ def decide_mode(tracking: TrackingConfig) -> Mode:
     Raises:
         ConfigError: online was asked for, and there is no key; or W&B rejects its own settings.
     """
-    environment = os.environ.get("WANDB_MODE", "").lower()
-    if environment in ("online", "offline", "disabled"):
-        return Mode(environment, f"WANDB_MODE={environment}")
     if tracking.mode is TrackingMode.offline:
         return Mode("offline", "tracking.mode=offline")
+    environment = os.environ.get("WANDB_MODE", "").lower()
+    if tracking.mode is TrackingMode.auto and environment in ("online", "offline", "disabled"):
+        return Mode(environment, f"WANDB_MODE={environment}")
     settings = wandb_settings()
     address = urlsplit(settings.base_url)
     host = str(address.hostname)
@@ -56,7 +57,7 @@ def decide_mode(tracking: TrackingConfig) -> Mode:
         return Mode("offline", f"no W&B key for {host}: wandb login, or WANDB_API_KEY")
     if tracking.mode is TrackingMode.online:
         return Mode("online", "tracking.mode=online")
-    if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
+    if address.scheme in getproxies() and not proxy_bypass(host):
         return Mode("online", f"a W&B key for {host} was found; through a proxy the server is not tried first")
     port = address.port or (80 if address.scheme == "http" else 443)
     try:
@@ -177,7 +178,7 @@ class WandbMirror(Mirror):
             # disable_git: a remote's address may hold a token; the manifest has the commit.
             settings=wandb.Settings(console="off", silent=True, disable_git=True, save_code=False),
         )
-        self.starts_empty = mode.name == "offline"  # a new folder; the server knows the lines of an online run
+        self.starts_empty = not self.run.resumed
         self.description = {
             "online": str(self.run.url),
             "offline": f"offline; wandb sync {self.folder()}",
@@ -194,7 +195,9 @@ class WandbMirror(Mirror):
         self.run.log(dict(metrics), step=step)
 
     def summarize(self, result: Mapping[str, Any]) -> None:
-        self.run.summary.update({key: value for key, value in result.items() if value is not None})
+        others = {key: value for key, value in result.items() if key != "metrics" and value is not None}
+        # The metrics at the top, as W&B shows and sorts them: of the adapter that was kept, not of the last step.
+        self.run.summary.update(others | result.get("metrics", {}))
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         import wandb
@@ -209,5 +212,5 @@ class WandbMirror(Mirror):
             artifact.add_dir(str(directory))
             self.run.log_artifact(artifact)
 
-    def finish(self, failed: bool) -> None:
-        self.run.finish(exit_code=1 if failed else 0)
+    def finish(self, exit_code: int) -> None:
+        self.run.finish(exit_code=exit_code)

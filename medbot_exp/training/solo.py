@@ -23,8 +23,7 @@ from trl import SFTConfig, SFTTrainer
 
 from medbot_exp.config import OptimizerConfig, Precision, TrainerConfig
 from medbot_exp.data.prepare import TokenizedRows
-from medbot_exp.device import choose_precision
-from medbot_exp.errors import ConfigError, DivergenceError, first_line, unwritable
+from medbot_exp.errors import DivergenceError, unwritable
 from medbot_exp.evaluation.score import held_out_loss, perplexity
 from medbot_exp.rundir import RunDirectory
 from medbot_exp.tracking.record import Record
@@ -80,12 +79,14 @@ class Outcome:
     Attributes:
         step: optimizer steps done, those before a resumption included.
         steps: optimizer steps of an unbroken run.
+        kept_step: the step whose adapter is in the model now: the best one with early stopping, else the last.
         validation_loss: of the adapter that is in the model now, where it was measured; None otherwise.
         stopped: the user asked to stop before the end.
     """
 
     step: int
     steps: int
+    kept_step: int
     validation_loss: float | None
     meter: Meter
     stopped: bool
@@ -124,7 +125,7 @@ class Observer(TrainerCallback):
             }
         elif "loss" in logs:
             metrics = {ours: float(logs[theirs]) for theirs, ours in METRICS.items() if theirs in logs}
-            metrics["train/tokens_per_second"] = self.meter.tokens_per_second()
+            metrics["train/tokens_per_second"] = self.meter.tokens_per_second()  # since the start or a resumption
         else:
             return
         self.record.log(state.global_step, metrics)
@@ -140,10 +141,19 @@ class Observer(TrainerCallback):
 class Trainer(SFTTrainer):
     """SFTTrainer that measures the held-out loss per token and ends when the training loss is no number."""
 
-    def __init__(self, *args: Any, held_out: TokenizedRows, eval_batch_size: int, meter: Meter, **kwargs: Any):
+    def __init__(
+        self,
+        *args: Any,
+        held_out: TokenizedRows,
+        eval_batch_size: int,
+        precision: Precision,
+        meter: Meter,
+        **kwargs: Any,
+    ):
         super().__init__(*args, **kwargs)
         self.held_out = held_out
         self.eval_batch_size = eval_batch_size
+        self.precision = precision
         self.meter = meter
 
     def training_step(self, model, inputs, *args, **kwargs):
@@ -164,7 +174,8 @@ class Trainer(SFTTrainer):
             raise unwritable(error) from error
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
-        loss = held_out_loss(self.model, self.held_out, self.eval_batch_size, self.processing_class.pad_token_id)
+        pad = self.processing_class.pad_token_id
+        loss = held_out_loss(self.model, self.held_out, self.eval_batch_size, pad, self.precision)
         if not math.isfinite(loss):
             raise diverged("held-out", loss, self.state.global_step, self.args.learning_rate)
         metrics = {f"{metric_key_prefix}_loss": loss}
@@ -181,6 +192,7 @@ def train(
     trainer: TrainerConfig,
     optimizer: OptimizerConfig,
     arguments: SFTConfig,
+    precision: Precision,
     directory: RunDirectory,
     record: Record,
     progress: Progress,
@@ -211,6 +223,7 @@ def train(
         optimizers=(lora_plus(model, arguments, optimizer), None),
         held_out=held_out,
         eval_batch_size=trainer.eval_batch_size,
+        precision=precision,
         meter=meter,
     )
     # Our observer prints and records; TRL's own printer would print dictionaries as well.
@@ -224,14 +237,11 @@ def train(
         best = ended.best_model_checkpoint if early_stopping else None
         kept = directory.checkpoints / Path(best).name if best else checkpoint  # the run may have been moved
         set_peft_model_state_dict(model, load_peft_weights(str(kept), device=str(model.device)))
-        return Outcome(ended.global_step, ended.max_steps, None, meter, stopped=False)
+        kept_step = int(kept.name.rpartition("-")[2])
+        return Outcome(ended.global_step, ended.max_steps, kept_step, None, meter, stopped=False)
     with stop_after_step(stop):
         try:
             engine.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-        except ImportError as error:
-            raise ConfigError(
-                f"optimizer.name={optimizer.name} must have its package, but: {first_line(error)}; use optimizer=adamw"
-            ) from error
         finally:
             progress.end()
     state = engine.state
@@ -239,6 +249,7 @@ def train(
     return Outcome(
         step=state.global_step,
         steps=state.max_steps,
+        kept_step=measured_at,
         validation_loss=observer.losses.get(measured_at),
         meter=meter,
         stopped=stop.requested and state.global_step < state.max_steps,
@@ -256,56 +267,53 @@ def ended_state(checkpoint: Path, trainer: TrainerConfig) -> TrainerState | None
 
 
 def training_arguments(
-    trainer: TrainerConfig, optimizer: OptimizerConfig, seed: int, device: torch.device, directory: RunDirectory
+    trainer: TrainerConfig,
+    optimizer: OptimizerConfig,
+    precision: Precision,
+    seed: int,
+    device: torch.device,
+    directory: RunDirectory,
 ) -> SFTConfig:
-    """TRL's configuration for ours.
-
-    Raises:
-        ConfigError: a name that transformers does not know.
-    """
-    precision = choose_precision(trainer.precision, device)
+    """TRL's configuration for ours, for one device."""
     early_stopping = trainer.early_stopping_patience is not None
-    try:
-        return SFTConfig(
-            output_dir=str(directory.checkpoints),
-            num_train_epochs=trainer.epochs or 1.0,
-            max_steps=trainer.max_steps or -1,  # -1 leaves it to the epochs
-            per_device_train_batch_size=trainer.batch_size,
-            per_device_eval_batch_size=trainer.eval_batch_size,
-            gradient_accumulation_steps=trainer.gradient_accumulation_steps,
-            learning_rate=optimizer.lr,
-            lr_scheduler_type=optimizer.schedule,
-            warmup_steps=optimizer.warmup_ratio,  # below 1 it is a share
-            weight_decay=optimizer.weight_decay,
-            max_grad_norm=optimizer.max_grad_norm,
-            optim=optimizer.name,
-            bf16=precision is Precision.bf16,
-            fp16=precision is Precision.fp16,
-            use_cpu=device.type == "cpu",
-            gradient_checkpointing=trainer.gradient_checkpointing,
-            logging_steps=trainer.logging_steps,
-            logging_nan_inf_filter=False,
-            eval_strategy="steps",
-            eval_steps=trainer.eval_steps,
-            save_strategy="steps",
-            save_steps=trainer.checkpoint_steps,
-            save_total_limit=None,  # Observer.on_save removes old checkpoints, once the new one is whole
-            load_best_model_at_end=early_stopping,
-            metric_for_best_model="eval_loss",
-            greater_is_better=False,
-            restore_callback_states_from_checkpoint=True,
-            seed=seed,
-            completion_only_loss=True,
-            max_length=None,  # rows come truncated
-            report_to="none",
-            disable_tqdm=True,
-            dataloader_pin_memory=device.type == "cuda",
-        )
-    except ValueError as error:
-        raise ConfigError(
-            f"transformers must accept optimizer.name={optimizer.name} and optimizer.schedule={optimizer.schedule}, "
-            f"but: {first_line(error)}"
-        ) from error
+    arguments = SFTConfig(
+        output_dir=str(directory.checkpoints),
+        num_train_epochs=trainer.epochs or 1.0,
+        max_steps=trainer.max_steps or -1,  # -1 leaves it to the epochs
+        per_device_train_batch_size=trainer.batch_size,
+        per_device_eval_batch_size=trainer.eval_batch_size,
+        gradient_accumulation_steps=trainer.gradient_accumulation_steps,
+        learning_rate=optimizer.lr,
+        lr_scheduler_type=optimizer.schedule.name,
+        warmup_steps=optimizer.warmup_ratio,  # below 1 it is a share
+        weight_decay=optimizer.weight_decay,
+        max_grad_norm=optimizer.max_grad_norm,
+        optim=optimizer.name.name,
+        bf16=precision is Precision.bf16,
+        fp16=precision is Precision.fp16,
+        use_cpu=device.type == "cpu",
+        gradient_checkpointing=trainer.gradient_checkpointing,
+        logging_steps=trainer.logging_steps,
+        logging_nan_inf_filter=False,
+        eval_strategy="steps",
+        eval_steps=trainer.eval_steps,
+        save_strategy="steps",
+        save_steps=trainer.checkpoint_steps,
+        save_total_limit=None,  # Observer.on_save removes old checkpoints, once the new one is whole
+        load_best_model_at_end=early_stopping,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        restore_callback_states_from_checkpoint=True,
+        seed=seed,
+        completion_only_loss=True,
+        max_length=None,  # rows come truncated
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=device.type == "cuda",
+    )
+    # Where a process sees several GPUs, transformers would spread each batch over them and multiply its size.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
 
 
 def lora_plus(model: Any, arguments: SFTConfig, optimizer: OptimizerConfig) -> torch.optim.Optimizer | None:

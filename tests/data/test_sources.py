@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 
 from medbot_exp.data import sources
-from medbot_exp.data.example import Example, fingerprint
+from medbot_exp.data.example import Example, fingerprint, normalised
 from medbot_exp.errors import DataError
 
 ROWS = [
@@ -220,8 +220,14 @@ def test_rows_marked_validation_are_held_out_and_no_others(data):
 
 def test_split_of_another_name_is_refused(data):
     rows = [row | {"split": part} for row, part in zip(ROWS, ["train", "validation", "train", "dev"], strict=True)]
-    with pytest.raises(DataError, match="train, validation, test, but .* has 'dev'"):
+    with pytest.raises(DataError, match="train, validation, test, but row 4 has 'dev'"):
         sources.load(data(rows, columns={"split": "split"}, validation=None))
+
+
+def test_split_that_is_no_text_is_refused(data):
+    rows = [row | {"split": [part]} for row, part in zip(ROWS, ["train", "validation", "train", "test"], strict=True)]
+    with pytest.raises(DataError, match=r"row 1 has \['train'\]"):
+        sources.load(data(rows, ".json", columns={"split": "split"}, validation=None))
 
 
 @pytest.mark.parametrize(
@@ -295,8 +301,11 @@ def test_published_multiple_choice_rows_load_from_a_file(compose, real_rows):
 
 
 @pytest.mark.parametrize("validation", [0.1, 7.0])
-def test_question_that_stands_twice_is_in_one_part(data, validation):
-    rows = [row for row in numbered(40) for _ in range(2)]
-    split = sources.load(data(rows, validation=validation))
-    assert split.validation
-    assert not {example.question for example in split.train} & {example.question for example in split.validation}
+@pytest.mark.parametrize("columns", [{}, {"id": "id"}])
+def test_question_that_stands_twice_is_in_one_part(data, validation, columns):
+    rows = [row | {"id": f"{row['id']}-{copy}"} for row in numbered(40) for copy in range(2)]
+    for row in rows[::2]:
+        row["question"] = f"  {row['question'].upper()} "
+    split = sources.load(data(rows, columns=columns, validation=validation))
+    asked = [{normalised(example.question) for example in part} for part in (split.train, split.validation)]
+    assert asked[1] and not asked[0] & asked[1]

@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from medbot_exp.config import Precision
 from medbot_exp.evaluation.generate import Answer, write_answers
 
 END = ""
@@ -56,7 +57,7 @@ def ask(scripted, tokenizer):
 
     def asked(*texts: str, reasoning: bool = True, thinking_tokens: int = 20, answer_tokens: int = 6) -> list[Answer]:
         prompts = [tokenizer(text)["input_ids"] for text in texts]
-        return write_answers(scripted, tokenizer, prompts, reasoning, thinking_tokens, answer_tokens)
+        return write_answers(scripted, tokenizer, prompts, reasoning, thinking_tokens, answer_tokens, Precision.fp32)
 
     return asked
 
@@ -103,8 +104,8 @@ def test_batched_equals_one_at_a_time(model, tokenizer, reasoning):
     """With attention at work, unlike in the scripted model: padding on the left must be invisible."""
     texts = ("Fever?", "A 54-year-old man has crushing chest pain. What now?", "Häm?", "Why does the patient cough?")
     prompts = [tokenizer(text)["input_ids"] for text in texts]
-    together = write_answers(model, tokenizer, prompts, reasoning, 12, 8)
-    alone = [write_answers(model, tokenizer, [prompt], reasoning, 12, 8)[0] for prompt in prompts]
+    together = write_answers(model, tokenizer, prompts, reasoning, 12, 8, Precision.fp32)
+    alone = [write_answers(model, tokenizer, [prompt], reasoning, 12, 8, Precision.fp32)[0] for prompt in prompts]
     assert together == alone
     # All prompts end alike: answers that differ show that what stands further back was seen.
     assert len({answer.text for answer in together}) == len(texts)
@@ -116,23 +117,23 @@ def test_greedy_answer_is_the_likeliest_token_each_time(model, tokenizer):
     with torch.inference_mode():
         for _ in range(6):
             ids.append(int(model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
-    (answer,) = write_answers(model, tokenizer, [prompt], False, 1, 6)
+    (answer,) = write_answers(model, tokenizer, [prompt], False, 1, 6, Precision.fp32)
     assert answer.text == tokenizer.decode(ids[len(prompt) :], skip_special_tokens=True).strip()
 
 
 def test_sampling_defaults_of_the_checkpoint_do_not_apply(model, tokenizer):
     prompts = [tokenizer("Why?")["input_ids"]]
-    greedy = write_answers(model, tokenizer, prompts, False, 1, 12)
+    greedy = write_answers(model, tokenizer, prompts, False, 1, 12, Precision.fp32)
     model.generation_config.update(do_sample=True, temperature=100.0, top_p=0.9, top_k=3)
-    assert write_answers(model, tokenizer, prompts, False, 1, 12) == greedy
+    assert write_answers(model, tokenizer, prompts, False, 1, 12, Precision.fp32) == greedy
 
 
 def test_no_prompts_give_no_answers(model, tokenizer):
-    assert write_answers(model, tokenizer, [], True, 4, 4) == []
+    assert write_answers(model, tokenizer, [], True, 4, 4, Precision.fp32) == []
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_mode_is_put_back(model, tokenizer, training):
     model.train(training)
-    write_answers(model, tokenizer, [tokenizer("Why?")["input_ids"]], True, 2, 2)
+    write_answers(model, tokenizer, [tokenizer("Why?")["input_ids"]], True, 2, 2, Precision.fp32)
     assert model.training is training

@@ -6,15 +6,17 @@ import random
 import pytest
 import torch
 
-from medbot_exp.config import LoraConfig, LoraInit
+from medbot_exp.config import LoraConfig, LoraInit, Precision
 from medbot_exp.data.prepare import TokenizedRows
 from medbot_exp.evaluation.score import choice_log_likelihoods, held_out_loss
 from medbot_exp.lora import attach
 
+FP32 = Precision.fp32
+
 
 def tokenized(input_ids: list[list[int]], completion_mask: list[list[int]]) -> TokenizedRows:
     """Rows as data.prepare makes them."""
-    return TokenizedRows(input_ids, completion_mask, "", 0, 0, from_cache=False)
+    return TokenizedRows(input_ids, completion_mask, 0, 0, from_cache=False)
 
 
 @pytest.fixture
@@ -50,42 +52,47 @@ def loss_by_hand(model, rows: TokenizedRows) -> float:
 class TestHeldOutLoss:
     @pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 100])
     def test_equals_the_cross_entropy_by_hand_whatever_the_batch_size(self, model, rows, batch_size):
-        assert held_out_loss(model, rows, batch_size, pad_token_id=0) == pytest.approx(
+        assert held_out_loss(model, rows, batch_size, pad_token_id=0, precision=FP32) == pytest.approx(
             loss_by_hand(model, rows), abs=1e-5
         )
 
     def test_order_of_the_rows_does_not_matter(self, model, rows):
         turned = tokenized(rows.input_ids[::-1], rows.completion_mask[::-1])
-        expected = held_out_loss(model, rows, 3, pad_token_id=0)
-        assert held_out_loss(model, turned, 3, pad_token_id=0) == pytest.approx(expected, abs=1e-6)
+        expected = held_out_loss(model, rows, 3, pad_token_id=0, precision=FP32)
+        assert held_out_loss(model, turned, 3, pad_token_id=0, precision=FP32) == pytest.approx(expected, abs=1e-6)
 
     def test_what_fills_the_rows_up_does_not_matter(self, model, rows):
-        expected = held_out_loss(model, rows, 7, pad_token_id=0)
-        assert held_out_loss(model, rows, 7, pad_token_id=200) == pytest.approx(expected, abs=1e-6)
+        expected = held_out_loss(model, rows, 7, pad_token_id=0, precision=FP32)
+        assert held_out_loss(model, rows, 7, pad_token_id=200, precision=FP32) == pytest.approx(expected, abs=1e-6)
 
     def test_mask_of_ones_counts_all_but_the_first_token(self, model, rows):
         whole = tokenized(rows.input_ids, [[1] * len(ids) for ids in rows.input_ids])
         values = [value for ids in rows.input_ids for value in log_probabilities(model, ids)]
         assert len(values) == sum(map(len, rows.input_ids)) - len(rows)
-        assert held_out_loss(model, whole, 3, pad_token_id=0) == pytest.approx(-sum(values) / len(values), abs=1e-5)
+        assert held_out_loss(model, whole, 3, pad_token_id=0, precision=FP32) == pytest.approx(
+            -sum(values) / len(values), abs=1e-5
+        )
 
     def test_mask_decides_token_by_token(self, model):
         ids = [10, 20, 30, 40, 50, 60]
         values = log_probabilities(model, ids)
         picked = tokenized([ids], [[0, 0, 1, 0, 0, 1]])
         expected = -(values[1] + values[4]) / 2  # values[n] belongs to token n + 1
-        assert held_out_loss(model, picked, 1, pad_token_id=0) == pytest.approx(expected, abs=1e-5)
+        assert held_out_loss(model, picked, 1, pad_token_id=0, precision=FP32) == pytest.approx(expected, abs=1e-5)
 
     def test_equals_what_transformers_calls_the_loss(self, model, rows):
         ids, mask = rows.input_ids[2], rows.completion_mask[2]
         labels = [token if counts else -100 for token, counts in zip(ids, mask, strict=True)]
         with torch.no_grad():
             expected = model(torch.tensor([ids]), labels=torch.tensor([labels])).loss.item()
-        assert held_out_loss(model, tokenized([ids], [mask]), 1, pad_token_id=0) == pytest.approx(expected, abs=1e-5)
+        assert held_out_loss(model, tokenized([ids], [mask]), 1, pad_token_id=0, precision=FP32) == pytest.approx(
+            expected, abs=1e-5
+        )
 
 
 PROMPT = list(b"Which organ makes insulin? ")
 OPTIONS = [list(text.encode()) for text in ("The pancreas", "k", "The liver, mostly", "Sp")]
+WHOLE = [0] * len(OPTIONS)
 
 
 class TestChoiceLogLikelihoods:
@@ -94,15 +101,27 @@ class TestChoiceLogLikelihoods:
         return [sum(log_probabilities(model, [*PROMPT, *option])[-len(option) :]) for option in options]
 
     def test_equal_scoring_each_option_behind_the_whole_prompt(self, model):
-        assert choice_log_likelihoods(model, PROMPT, OPTIONS) == pytest.approx(self.by_hand(model), abs=1e-4)
+        assert choice_log_likelihoods(model, PROMPT, OPTIONS, WHOLE, FP32) == pytest.approx(
+            self.by_hand(model), abs=1e-4
+        )
+
+    def test_leave_out_the_tokens_before_each_start(self, model):
+        starts = [4, 0, 4, 1]
+        expected = [
+            sum(log_probabilities(model, [*PROMPT, *option])[len(PROMPT) - 1 + start :])
+            for option, start in zip(OPTIONS, starts, strict=True)
+        ]
+        assert choice_log_likelihoods(model, PROMPT, OPTIONS, starts, FP32) == pytest.approx(expected, abs=1e-4)
 
     def test_hold_for_options_of_one_token(self, model):
         options = [[65], [66]]
-        assert choice_log_likelihoods(model, PROMPT, options) == pytest.approx(self.by_hand(model, options), abs=1e-4)
+        assert choice_log_likelihoods(model, PROMPT, options, [0] * len(options), FP32) == pytest.approx(
+            self.by_hand(model, options), abs=1e-4
+        )
 
     def test_options_do_not_see_each_other(self, model):
-        together = choice_log_likelihoods(model, PROMPT, OPTIONS)
-        alone = [choice_log_likelihoods(model, PROMPT, [option])[0] for option in OPTIONS]
+        together = choice_log_likelihoods(model, PROMPT, OPTIONS, WHOLE, FP32)
+        alone = [choice_log_likelihoods(model, PROMPT, [option], [0], FP32)[0] for option in OPTIONS]
         assert together == pytest.approx(alone, abs=1e-4)
 
     def test_hold_for_an_adapted_model(self, model):
@@ -111,7 +130,9 @@ class TestChoiceLogLikelihoods:
         for name, parameter in adapted.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.2)
-        scores = choice_log_likelihoods(adapted, PROMPT, OPTIONS)  # dropout of 0.5 must be off while scoring
+        scores = choice_log_likelihoods(
+            adapted, PROMPT, OPTIONS, WHOLE, FP32
+        )  # dropout of 0.5 must be off while scoring
         assert scores == pytest.approx(self.by_hand(adapted.eval()), abs=1e-4)
         assert scores != pytest.approx(before, abs=1e-2)
 
@@ -120,18 +141,18 @@ class TestMode:
     @pytest.mark.parametrize("training", [True, False])
     def test_is_put_back(self, model, rows, training):
         model.train(training)
-        held_out_loss(model, rows, 4, pad_token_id=0)
+        held_out_loss(model, rows, 4, pad_token_id=0, precision=FP32)
         assert model.training is training
-        choice_log_likelihoods(model, PROMPT, OPTIONS)
+        choice_log_likelihoods(model, PROMPT, OPTIONS, WHOLE, FP32)
         assert model.training is training
 
     def test_is_put_back_after_an_error(self, model):
         model.train()
         with pytest.raises(IndexError):
-            held_out_loss(model, tokenized([[4, 5, 100_000]], [[0, 1, 1]]), 1, pad_token_id=0)
+            held_out_loss(model, tokenized([[4, 5, 100_000]], [[0, 1, 1]]), 1, pad_token_id=0, precision=FP32)
         assert model.training is True
 
     def test_gradients_are_off_while_scoring_and_on_again_behind_it(self, model, rows):
-        held_out_loss(model, rows, 4, pad_token_id=0)
+        held_out_loss(model, rows, 4, pad_token_id=0, precision=FP32)
         assert torch.is_grad_enabled()
         assert all(parameter.grad is None for parameter in model.parameters())

@@ -8,6 +8,7 @@ from medbot_exp.config import Direction
 from medbot_exp.report.grid import best_of, print_grid, read
 from medbot_exp.rundir import HydraFiles, RunDirectory
 
+HYDRA = "hydra: {runtime: {config_sources: []}, job: {config_name: config}}"
 RESOLVED = "objective:\n  metric: {metric}\n  direction: {direction}\n"
 
 
@@ -19,7 +20,7 @@ def trial(tmp_path):
         directory = RunDirectory(tmp_path / "grid" / f"trial-{number:04d}")
         metric = "validation/loss" if direction == "minimize" else "eval/cases/accuracy"
         listed = "".join(f"- {word}\n" for word in overrides)
-        directory.claim(HydraFiles("", "", listed, RESOLVED.format(metric=metric, direction=direction)))
+        directory.claim(HydraFiles("", HYDRA, listed, RESOLVED.format(metric=metric, direction=direction)))
         result = {"status": status, "error": error, "seconds": {"total": 65.0}}
         if loss is not None:
             metrics = {"validation/loss": loss, "eval/cases/accuracy": 1 / loss}

@@ -7,7 +7,8 @@ import time
 import pytest
 from rich.console import Console
 
-from medbot_exp.report.progress import Bar, Lines, RemainingTime, duration, progress_for, stderr_console
+from medbot_exp.report.console import stderr_console
+from medbot_exp.report.progress import Bar, Lines, RemainingTime, duration, progress_for
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@ import json
 
 import pytest
 from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import OmegaConf
 
 from medbot_exp.errors import DataError, RunDirectoryError, TrialError
-from medbot_exp.sweep.grid import check, raise_failures
+from medbot_exp.sweep.grid import claim, raise_failures
 
 QUICK = (
     "model=tiny",
@@ -23,7 +24,7 @@ def test_grid_runs_every_point_in_its_own_directory_and_ends_in_a_table(run_cli,
     assert finished.status == 0, finished.stderr
     results = [json.loads((tmp_path / f"multirun/grid/trial-000{n}/result.json").read_text()) for n in (0, 1)]
     assert results[1]["trainable_parameters"] == 2 * results[0]["trainable_parameters"]
-    assert "study multirun/grid (2 of 2 trials begun)" in finished.stdout
+    assert "study  multirun/grid (2 of 2 trials begun)" in finished.stdout
     assert "by validation/loss" in finished.stdout
 
 
@@ -43,14 +44,31 @@ def test_study_that_holds_trials_is_left_alone(run_cli, tmp_path):
     (tmp_path / "multirun" / "grid" / "trial-0000").mkdir(parents=True)
     finished = run_cli("-m", *QUICK, "lora.r=2,4", "study=grid")
     assert finished.status == 2
-    assert "multirun/grid holds trials; choose another name: study=<name>" in finished.stderr
+    assert "multirun/grid exists; choose another name: study=<name>" in finished.stderr
     assert [path.name for path in (tmp_path / "multirun" / "grid").iterdir()] == ["trial-0000"]
 
 
-def test_check_of_an_existing_study_comes_before_its_points(tmp_path):
-    (tmp_path / "trial-0000").mkdir()
+def test_study_is_claimed_by_one_grid_alone(tmp_path):
+    claim(tmp_path / "grid", OmegaConf.create({"study": "grid"}))
+    assert (tmp_path / "grid" / "multirun.yaml").read_text() == "study: grid\n"
     with pytest.raises(RunDirectoryError):
-        check(tmp_path, [])
+        claim(tmp_path / "grid", OmegaConf.create({"study": "other"}))
+    assert (tmp_path / "grid" / "multirun.yaml").read_text() == "study: grid\n"
+
+
+def test_points_are_looked_at_before_any_of_them_runs(run_cli, tmp_path):
+    finished = run_cli("-m", *QUICK, "data.path=null,none.csv", "lora.r=2,0", "study=grid")
+    assert finished.status == 2
+    assert finished.stderr.count("lora.r=0") == 1 and finished.stderr.count("none at none.csv") == 1
+    assert not (tmp_path / "multirun").exists()
+
+
+def test_batches_of_hydras_own_key_are_run_one_after_another(run_cli, tmp_path):
+    finished = run_cli("-m", *QUICK, "lora.r=2,3", "study=grid", "hydra.sweeper.max_batch_size=1")
+    assert finished.status == 0, finished.stderr
+    assert finished.stdout.count("Launching 1 jobs") == 2
+    trials = sorted(path.name for path in (tmp_path / "multirun" / "grid").glob("trial-*"))
+    assert trials == ["trial-0000", "trial-0001"]
 
 
 def ended(error=None):

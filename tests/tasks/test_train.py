@@ -29,6 +29,8 @@ SMALL = (
     "trainer.sample_answer_tokens=3",
     "benchmark.cases.limit=3",
 )
+HYDRA = "hydra: {runtime: {config_sources: []}, job: {config_name: config}}"
+PARTS = ["train", "train", "train", "validation"]
 LONGER = ("trainer.max_steps=8", "lora.dropout=0.1", "tracking=none")
 
 
@@ -41,7 +43,7 @@ def run(compose, tmp_path):
         config = compose(*small, *overrides)
         config.cache_dir = str(tmp_path / "cache")
         directory = RunDirectory(tmp_path / name)
-        return train.run(config, directory, HydraFiles("", "", "", "{}"), None), directory
+        return train.run(config, directory, HydraFiles("", HYDRA, "", "{}"), None), directory
 
     return perform
 
@@ -240,13 +242,14 @@ def test_killed_before_the_first_line_measures_again(run, compose, tmp_path):
     """A kill between the written answers and the first metrics leaves answers without a line."""
     _, whole = run("whole", "tracking=none")
     _, directory = run("run", "tracking=none")
-    for path in (directory.metrics, directory.result):
-        path.unlink()
+    directory.metrics.unlink()
+    directory.result.write_text('{"status": "failed"}')
     shutil.rmtree(directory.checkpoints)
     directory.config.write_text("{}")
     config = compose(*SMALL, "tracking=none")
     config.cache_dir, config.trainer.resume = str(tmp_path / "cache"), str(directory.path)
-    train.run(config, directory, HydraFiles("", "", "", "{}"), None)
+    train.run(config, directory, HydraFiles("", HYDRA, "", "{}"), None)
+    assert directory.status() == "complete"
     assert [losses_of(line) for line in read_jsonl(directory.metrics)] == [
         losses_of(line) for line in read_jsonl(whole.metrics)
     ]
@@ -257,8 +260,44 @@ def test_resumption_on_other_rows_is_refused(run, compose, tmp_path):
     directory.result.unlink()
     config = compose(*SMALL, "tracking=none", "data.limit=100")
     config.cache_dir, config.trainer.resume = str(tmp_path / "cache"), str(directory.path)
+    files = {path: path.read_bytes() for path in directory.path.rglob("*") if path.is_file() and path.name != "run.log"}
     with pytest.raises(RunDirectoryError, match="the rows that it began with"):
-        train.run(config, directory, HydraFiles("", "", "", "{}"), None)
+        train.run(config, directory, HydraFiles("", HYDRA, "", "{}"), None)
+    assert {path: path.read_bytes() for path in files} == files and directory.status() is None
+
+
+def test_weights_that_do_not_change_measure_the_same_before_and_after(run):
+    """The trainer wraps the model in autocast when it begins; the measurements must not depend on that."""
+    _, directory = run("run", "tracking=none", "trainer.precision=bf16", "optimizer.lr=1.0e-12")
+    result = json.loads(directory.result.read_text())
+    assert result["before"] == result["metrics"]
+    losses = [line["validation/loss"] for line in read_jsonl(directory.metrics) if "validation/loss" in line]
+    assert len(set(losses)) == 1
+    _, full = run("full", "tracking=none", "optimizer.lr=1.0e-12")
+    assert json.loads(full.result.read_text())["before"] != result["before"]  # bf16 was in use
+
+
+def test_question_in_both_of_the_users_parts_is_refused(run, tmp_path):
+    rows = [{"question": f"Q {n % 3}?", "reasoning": "r", "answer": "a", "part": part} for n, part in enumerate(PARTS)]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    own = ("data=file", f"data.path={tmp_path}/rows.json", "data.columns.split=part", "data.validation=null")
+    with pytest.raises(DataError, match="no held-out question may be trained on, but 1 of 1"):
+        run("run", "tracking=none", *own)
+
+
+def test_reader_that_went_away_ends_neither_run_nor_grid(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "medbot_exp", "-m", *SMALL, "tracking=none", "lora.r=2,4", "study=grid"],
+        cwd=tmp_path,
+        env=os.environ | {"MEDBOT_EXP_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process.stdout.close()
+    assert process.wait(timeout=120) == 0, process.stderr.read()
+    statuses = [RunDirectory(tmp_path / "multirun" / "grid" / f"trial-000{n}").status() for n in (0, 1)]
+    assert statuses == ["complete", "complete"]
 
 
 def test_training_on_a_benchmark_question_is_refused(run):
@@ -271,6 +310,9 @@ def test_mirror_that_fails_does_not_make_the_run_fail(tmp_path, caplog):
         def summarize(self, result):
             raise RuntimeError("the server is gone")
 
+        def finish(self, exit_code):
+            raise AssertionError("a mirror that was given up is told nothing more")
+
     record = Record(RunDirectory(tmp_path), Broken())
     record.finish({"status": "complete"})
     train.hand_over(record, {"status": "complete"}, [])
@@ -281,7 +323,16 @@ def test_stopped_trial_ends_the_grid():
     assert not issubclass(Interrupted, Exception)  # Hydra keeps an Exception and goes on with the next trial
 
 
-def test_next_command_is_made_of_the_runs_own_overrides():
-    files = HydraFiles("", "", "- lora.r=16\n- name=a\n- prompt=direct\n", "")
-    assert train.next_grid(files, 16) == "python -m medbot_exp -m prompt=direct lora.r=8,16,32"
-    assert train.next_grid(files, 1).endswith("lora.r=1,2")
+def test_next_command_is_made_of_the_runs_own_overrides(compose):
+    files = HydraFiles("", HYDRA, "- lora.r=16\n- name=a\n- prompt=direct\n", "")
+    assert (
+        train.next_grid(files, lora_config(compose, 16, "default"))
+        == "python -m medbot_exp -m prompt=direct lora.r=8,16,32"
+    )
+    assert train.next_grid(files, lora_config(compose, 1, "default")).endswith("lora.r=1,2")
+    assert train.next_grid(files, lora_config(compose, 2, "orthogonal")).endswith("lora.r=2,4")
+    assert train.next_grid(files, lora_config(compose, 6, "orthogonal")).endswith("lora.r=2,6,12")
+
+
+def lora_config(compose, rank, init):
+    return compose(f"lora.r={rank}", f"lora.init={init}").lora

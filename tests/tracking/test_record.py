@@ -22,8 +22,8 @@ class Kept(Mirror):
     def summarize(self, result):
         self.told.append(("summarize", dict(result)))
 
-    def finish(self, failed):
-        self.told.append(("finish", failed))
+    def finish(self, exit_code):
+        self.told.append(("finish", exit_code))
 
 
 @pytest.fixture
@@ -129,6 +129,18 @@ class TestFinish:
     def test_result_with_a_loss_that_is_no_number_stays_valid_json(self, directory, record):
         record.finish({"status": "complete", "metrics": {"validation/loss": math.nan}})
         assert strictly(directory.result.read_text())["status"] == "complete"
+
+
+def test_mirror_that_fails_is_told_of_once_and_given_up(directory, caplog):
+    class Gone(Mirror):
+        def log(self, step, metrics):
+            raise ConnectionResetError("the service is gone")
+
+    record = Record(directory, Gone())
+    for step in range(3):
+        record.log(step, {"train/loss": 1.0})
+    assert len(record.lines()) == 3
+    assert caplog.text.count("the service is gone") == 1
 
 
 def test_mirror_that_drops_everything_takes_every_call(directory):

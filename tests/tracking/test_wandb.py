@@ -54,13 +54,13 @@ def server(monkeypatch) -> Iterator[str]:
 @pytest.mark.usefixtures("no_account")
 class TestDecideMode:
     @pytest.mark.parametrize("value", ["online", "offline", "OFFLINE"])
-    @pytest.mark.parametrize("mode", list(TrackingMode))
-    def test_environment_has_the_last_word(self, monkeypatch, value, mode):
+    def test_environment_decides_where_the_config_leaves_it_open(self, monkeypatch, value):
         monkeypatch.setenv("WANDB_MODE", value)
-        decided = decide_mode(tracking(mode))
-        assert decided == Mode(value.lower(), f"WANDB_MODE={value.lower()}")
+        assert decide_mode(tracking()) == Mode(value.lower(), f"WANDB_MODE={value.lower()}")
 
-    def test_config_decides_for_offline_without_looking_for_a_key(self):
+    @pytest.mark.parametrize("value", ["", "online"])
+    def test_config_that_says_offline_is_obeyed_whatever_the_environment(self, monkeypatch, value):
+        monkeypatch.setenv("WANDB_MODE", value)
         assert decide_mode(tracking(TrackingMode.offline)) == Mode("offline", "tracking.mode=offline")
 
     def test_online_is_refused_without_a_key(self):
@@ -193,7 +193,7 @@ class TestRefusedRun:
         assert mode.name == "online"
         mirror = open_mirror(tracking(), mode, tmp_path, "run00002", "first", CONFIG, None)
         mirror.log(0, {"validation/loss": 2.5})
-        mirror.finish(failed=False)
+        mirror.finish(0)
         assert str(mirror.description).startswith("offline; wandb sync")
         assert "user is not logged in" in caplog.text and CANARY not in caplog.text
 
@@ -209,6 +209,7 @@ SAMPLES = [["a-1", "What now?", "Rest."], ["a-2", "Häm?", "[b]Ja[/b]"]]
 RESULT = {
     "status": "complete",
     "objective": {"validation/loss": 2.0},
+    "metrics": {"validation/loss": 2.0},
     "steps": 2,
     "tokens_per_second": 250.5,
     "error": None,
@@ -264,9 +265,9 @@ def offline(tmp_path_factory) -> Offline:
         for mirror in (run, trial):
             mirror.adapter(adapter)
         run.summarize(RESULT)
-        run.finish(failed=False)
+        run.finish(0)
         trial.summarize({"status": "failed", "error": "the loss left the numbers"})
-        trial.finish(failed=True)
+        trial.finish(1)
         descriptions = (run.description, trial.description)
     return Offline(directory, inspect(directory, "run00001"), inspect(directory, "trial001"), descriptions)
 

@@ -6,10 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 from peft import load_peft_weights
+from transformers import get_scheduler
 
 from medbot_exp import lora
+from medbot_exp.config import OptimizerName, Precision, Schedule
 from medbot_exp.data.prepare import TokenizedRows
-from medbot_exp.errors import ConfigError, DivergenceError
+from medbot_exp.device import in_bitsandbytes
+from medbot_exp.errors import DivergenceError
 from medbot_exp.evaluation.score import held_out_loss
 from medbot_exp.model import byte_tokenizer, random_llama
 from medbot_exp.rundir import RunDirectory, read_jsonl
@@ -53,7 +56,7 @@ def rows(sentences: list[str]) -> TokenizedRows:
     """Tokenised sentences whose first ten tokens are the prompt."""
     tokenizer = byte_tokenizer()
     ids = [[*tokenizer(text)["input_ids"], tokenizer.eos_token_id] for text in sentences]
-    return TokenizedRows(ids, [[0] * 10 + [1] * (len(row) - 10) for row in ids], "test", 0, 0, False)
+    return TokenizedRows(ids, [[0] * 10 + [1] * (len(row) - 10) for row in ids], 0, 0, False)
 
 
 def fresh_model(config):
@@ -74,7 +77,8 @@ def fit(config, path, progress=None, model=None):
         rows(SENTENCES[:4]),
         config.trainer,
         config.optimizer,
-        solo.training_arguments(config.trainer, config.optimizer, config.seed, model.device, directory),
+        solo.training_arguments(config.trainer, config.optimizer, Precision.fp32, config.seed, model.device, directory),
+        Precision.fp32,
         directory,
         Record(directory, Mirror()),
         progress or Quiet(),
@@ -105,7 +109,9 @@ def test_first_loss_is_the_mean_over_completion_tokens(config, tmp_path):
     config.lora.dropout = 0.0
     config.trainer.max_steps = 1
     config.trainer.batch_size = len(SENTENCES) - 4  # one batch holds every row, so its order does not matter
-    expected = held_out_loss(fresh_model(config), rows(SENTENCES[4:]), batch_size=3, pad_token_id=0)
+    expected = held_out_loss(
+        fresh_model(config), rows(SENTENCES[4:]), batch_size=3, pad_token_id=0, precision=Precision.fp32
+    )
     _, _, lines = fit(config, tmp_path / "run")
     assert lines[0]["train/loss"] == pytest.approx(expected, abs=1e-5)
 
@@ -137,7 +143,7 @@ def test_resumption_of_a_finished_training_trains_no_step_more(config, tmp_path)
     config.trainer.checkpoint_steps = 4
     _, whole, lines = fit(config, tmp_path / "run")
     outcome, model, again = fit(config, tmp_path / "run")
-    assert (outcome.step, outcome.steps, outcome.validation_loss) == (8, 8, None)
+    assert (outcome.step, outcome.steps, outcome.kept_step, outcome.validation_loss) == (8, 8, 8, None)
     assert again == lines
     for one, other in zip(whole.parameters(), model.parameters(), strict=True):
         assert torch.equal(one, other)
@@ -160,17 +166,18 @@ def test_only_the_newest_checkpoints_stay(config, tmp_path):
 
 def test_early_stopping_keeps_the_best_adapter(config, tmp_path):
     # A rate that first helps and then harms: the evaluations get worse before max_steps.
-    config.optimizer.lr, config.optimizer.schedule = 1.5, "constant"
+    config.optimizer.lr, config.optimizer.schedule = 1.5, Schedule.constant
     config.trainer.max_steps = 40
     config.trainer.eval_steps = config.trainer.checkpoint_steps = 1
     config.trainer.early_stopping_patience = 2
     outcome, model, lines = fit(config, tmp_path / "run")
     measured = [line["validation/loss"] for line in lines if "validation/loss" in line]
     assert outcome.step < 40 and min(measured) < measured[-1]
+    assert outcome.kept_step == measured.index(min(measured)) + 1
     assert outcome.validation_loss == min(measured)
-    assert held_out_loss(model, rows(SENTENCES[:4]), 4, 0) == pytest.approx(min(measured), abs=1e-6)
+    assert held_out_loss(model, rows(SENTENCES[:4]), 4, 0, Precision.fp32) == pytest.approx(min(measured), abs=1e-6)
     resumed, again, _ = fit(config, tmp_path / "run")
-    assert resumed.step == outcome.step
+    assert (resumed.step, resumed.kept_step) == (outcome.step, outcome.kept_step)
     for one, other in zip(model.parameters(), again.parameters(), strict=True):
         assert torch.equal(one, other)
 
@@ -187,7 +194,7 @@ def test_lora_plus_gives_the_b_matrices_their_own_rate(config, tmp_path):
     config.optimizer.lora_plus_ratio = 16.0
     model = fresh_model(config)
     arguments = solo.training_arguments(
-        config.trainer, config.optimizer, config.seed, model.device, RunDirectory(tmp_path)
+        config.trainer, config.optimizer, Precision.fp32, config.seed, model.device, RunDirectory(tmp_path)
     )
     optimizer = solo.lora_plus(model, arguments, config.optimizer)
     rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
@@ -202,8 +209,18 @@ def test_checkpoints_hold_the_adapter_alone(config, tmp_path):
     assert weights and all("lora_" in name for name in weights)
 
 
-@pytest.mark.parametrize("key, value", [("name", "adamww"), ("schedule", "lin")])
-def test_name_that_transformers_does_not_know_is_refused(config, tmp_path, key, value):
-    optimizer = replace(config.optimizer, **{key: value})
-    with pytest.raises(ConfigError, match=f"optimizer.{key}={value}"):
-        solo.training_arguments(config.trainer, optimizer, 0, torch.device("cpu"), RunDirectory(tmp_path))
+@pytest.mark.parametrize("schedule", list(Schedule))
+def test_every_schedule_needs_no_further_arguments(schedule):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    assert get_scheduler(schedule.name, optimizer, num_warmup_steps=1, num_training_steps=10)
+
+
+@pytest.mark.parametrize("name", [name for name in OptimizerName if not in_bitsandbytes(name)])
+def test_every_optimizer_of_torch_is_built(config, tmp_path, name):
+    config.optimizer.name = name
+    model = fresh_model(config)
+    arguments = solo.training_arguments(
+        config.trainer, config.optimizer, Precision.fp32, 0, model.device, RunDirectory(tmp_path)
+    )
+    kind, options = solo.SFTTrainer.get_optimizer_cls_and_kwargs(arguments, model)
+    assert kind([parameter for parameter in model.parameters() if parameter.requires_grad], **options)

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medbot_exp.config import BenchmarkConfig, PromptConfig
+from medbot_exp.config import BenchmarkConfig, Precision, PromptConfig
 from medbot_exp.data.example import Example
 from medbot_exp.data.sources import BUNDLED, choices, read_file
 from medbot_exp.evaluation.score import choice_log_likelihoods
-from medbot_exp.prompt import completion_tokens, prompt_tokens, render
+from medbot_exp.prompt import answer_tokens, prompt_tokens, render
 
 FILE = "clinical_cases.jsonl"
 
@@ -49,7 +49,12 @@ def load(benchmark: BenchmarkConfig) -> list[Example]:
 
 
 def predict(
-    model: Any, tokenizer: Any, items: Sequence[Example], shots: Sequence[Example], prompt: PromptConfig
+    model: Any,
+    tokenizer: Any,
+    items: Sequence[Example],
+    shots: Sequence[Example],
+    prompt: PromptConfig,
+    precision: Precision,
 ) -> list[Prediction]:
     """The likeliest option of each item, asked with the run's own prompt at the place of the answer.
 
@@ -60,12 +65,11 @@ def predict(
     for item in items:
         assert item.label is not None
         rendered = render(item, shots, prompt, tokenizer)
-        context = prompt_tokens(rendered.prompt + rendered.answer_slot, prompt, tokenizer)
-        options = [completion_tokens(option, tokenizer) for option in item.options]
-        scores = [
-            score / len(option.encode())
-            for score, option in zip(choice_log_likelihoods(model, context, options), item.options, strict=True)
-        ]
+        context = prompt_tokens(rendered.prompt, prompt, tokenizer)
+        tokens = [answer_tokens(rendered.answer_slot, option, tokenizer) for option in item.options]
+        ids, starts = zip(*tokens, strict=True)
+        likelihoods = choice_log_likelihoods(model, context, ids, starts, precision)
+        scores = [value / len(option.encode()) for value, option in zip(likelihoods, item.options, strict=True)]
         choice = max(range(len(scores)), key=scores.__getitem__)
         predictions.append(Prediction(item.id, scores, choice, item.label, choice == item.label))
     return predictions

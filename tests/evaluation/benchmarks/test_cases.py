@@ -8,7 +8,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from medbot_exp.config import BenchmarkConfig, PromptConfig, conf_directory
+from medbot_exp.config import BenchmarkConfig, Precision, PromptConfig, conf_directory
 from medbot_exp.data.example import Example
 from medbot_exp.evaluation.benchmarks.cases import Prediction, accuracy, load, predict
 
@@ -56,7 +56,7 @@ class TestLoad:
 
 class TestPredict:
     def test_score_is_the_log_likelihood_per_byte_behind_an_empty_block(self, model, tokenizer):
-        (prediction,) = predict(model, tokenizer, [ITEM], [], prompt_config("medbot"))
+        (prediction,) = predict(model, tokenizer, [ITEM], [], prompt_config("medbot"), Precision.fp32)
         context = (
             "You are a careful physician. Think step by step, then give the final answer.\n\n"
             "### Question\nWhat {now}?\n\n### Response\n<think>\n\n</think>\n\n"
@@ -69,22 +69,22 @@ class TestPredict:
         assert prediction.log_likelihoods == pytest.approx(expected, abs=1e-4)
 
     def test_direct_prompt_has_no_block(self, model, tokenizer):
-        (prediction,) = predict(model, tokenizer, [ITEM], [], prompt_config("direct"))
+        (prediction,) = predict(model, tokenizer, [ITEM], [], prompt_config("direct"), Precision.fp32)
         context = "### Question\nWhat {now}?\n\n### Answer\n"
         expected = log_likelihood(model, tokenizer, context, "Aspirin") / 7
         assert prediction.log_likelihoods[3] == pytest.approx(expected, abs=1e-4)
 
     def test_shots_stand_in_front(self, model, tokenizer):
-        (prediction,) = predict(model, tokenizer, [ITEM], [SHOT], prompt_config("direct"))
+        (prediction,) = predict(model, tokenizer, [ITEM], [SHOT], prompt_config("direct"), Precision.fp32)
         context = "### Question\nAnd before?\n\n### Answer\nRest\n\n### Question\nWhat {now}?\n\n### Answer\n"
         expected = log_likelihood(model, tokenizer, context, "Aspirin") / 7
         assert prediction.log_likelihoods[3] == pytest.approx(expected, abs=1e-4)
 
     def test_choice_is_the_likeliest_option_and_correct_where_it_is_the_label(self, model, tokenizer):
-        (first,) = predict(model, tokenizer, [ITEM], [], prompt_config("direct"))
+        (first,) = predict(model, tokenizer, [ITEM], [], prompt_config("direct"), Precision.fp32)
         best = first.log_likelihoods.index(max(first.log_likelihoods))
         items = [replace(ITEM, id=f"label-{label}", label=label) for label in range(4)]
-        predictions = predict(model, tokenizer, items, [], prompt_config("direct"))
+        predictions = predict(model, tokenizer, items, [], prompt_config("direct"), Precision.fp32)
         assert [prediction.choice for prediction in predictions] == [best] * 4
         assert [prediction.correct for prediction in predictions] == [label == best for label in range(4)]
         assert [(prediction.id, prediction.label) for prediction in predictions] == [
@@ -93,7 +93,8 @@ class TestPredict:
 
     def test_long_option_wins_by_its_bytes_though_a_short_one_is_likelier_as_a_whole(self, model, tokenizer):
         def scored(options: tuple[str, ...]) -> Prediction:
-            return predict(model, tokenizer, [replace(ITEM, options=options)], [], prompt_config("direct"))[0]
+            item = replace(ITEM, options=options)
+            return predict(model, tokenizer, [item], [], prompt_config("direct"), Precision.fp32)[0]
 
         # Of all letters, the one that the model expects least, twice; and the one that it expects most, forty times.
         twice, often = (tuple(letter * count for letter in ascii_lowercase) for count in (2, 40))

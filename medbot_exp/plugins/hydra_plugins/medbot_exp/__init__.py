@@ -25,20 +25,23 @@ ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=GridConf, 
 class GridSweeper(BasicSweeper):
     """Hydra's grid, each point checked before the first one runs, summed up in a table when the last one has."""
 
-    def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
+    def sweep(self, arguments: list[str]) -> Sequence[Sequence[JobReturn]]:
         from medbot_exp.report.grid import print_grid
         from medbot_exp.sweep import grid
 
         assert self.config is not None and self.launcher is not None and self.hydra_context is not None
         loader = self.hydra_context.config_loader
         overrides = OverridesParser.create(config_loader=loader).parse_overrides([*self._parse_config(), *arguments])
-        (points,) = self.split_arguments(overrides, None)
+        batches = self.split_arguments(overrides, self.max_batch_size)
+        points = [point for batch in batches for point in batch]
         study = Path(self.config.hydra.sweep.dir)
-        grid.check(study, [loader.load_sweep_config(self.config, list(point)) for point in points])
-        results: Sequence[JobReturn] = []
+        grid.check([loader.load_sweep_config(self.config, list(point)) for point in points])
+        grid.claim(study, self.config)
+        results: list[Sequence[JobReturn]] = []
         try:
-            results = self.launcher.launch(points, initial_job_idx=0)
+            for batch in batches:
+                results.append(self.launcher.launch(batch, initial_job_idx=sum(map(len, results))))
         finally:
             print_grid(study, len(points))
-        grid.raise_failures(study, results)
+        grid.raise_failures(study, [result for batch in results for result in batch])
         return results
