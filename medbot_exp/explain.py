@@ -74,8 +74,7 @@ def causes(error: BaseException | None, contexts: bool) -> Iterator[BaseExceptio
     """`error` and what it was raised from, outermost first; with `contexts` also what it was raised during."""
     while error is not None:
         yield error
-        during = error.__context__ if contexts and not error.__suppress_context__ else None
-        error = error.__cause__ or during
+        error = error.__cause__ or (error.__context__ if contexts else None)
 
 
 def unknown_key(error: OmegaConfBaseException) -> str:

@@ -83,6 +83,7 @@ def assert_block(finished, words):
     title, *body = finished.stderr.splitlines()
     assert title.startswith("medbot_exp: ") and title.endswith("Error")
     assert body and all(line.startswith("  ") for line in body)
+    assert "object_type" not in finished.stderr and "full_key" not in finished.stderr  # Hydra's own words
     assert "Traceback" not in finished.stderr
     assert finished.stdout == ""
     assert [word for word in words if word not in finished.stderr] == []

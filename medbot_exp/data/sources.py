@@ -30,7 +30,7 @@ def load(data: DataConfig) -> Split:
     if data.limit is not None:
         rows = rows[: data.limit]
     if not rows:
-        raise DataError(f"a data set must hold at least one row, but {place} holds none")
+        raise DataError(f"a data set must hold at least one row, but {place} holds none; name another data.path")
     for number, row in enumerate(rows, start=1):
         check_columns(data, row, f"{place}, row {number},")
     examples = [to_example(row, number, data, place) for number, row in enumerate(rows, start=1)]
@@ -95,7 +95,9 @@ def read_json(path: Path) -> list[Row]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
-        raise DataError(f"a .json file must be valid JSON, but {path}, line {error.lineno}: {error.msg}") from error
+        raise DataError(
+            f"a .json file must be valid JSON, but {path}, line {error.lineno}: {error.msg}; mend it"
+        ) from error
     if not isinstance(content, list):
         raise DataError(f"a .json file must hold a list of objects, but {path} holds a {type(content).__name__}")
     return [as_row(row, f"{path}, element {number}") for number, row in enumerate(content, start=1)]
@@ -110,7 +112,7 @@ def read_jsonl(path: Path) -> Iterator[Row]:
                     yield as_row(json.loads(line), f"{path}, line {number}")
                 except json.JSONDecodeError as error:
                     raise DataError(
-                        f"each line of a .jsonl file must be valid JSON, but {path}, line {number}: {error.msg}"
+                        f"each line of a .jsonl must be valid JSON, but {path}, line {number}: {error.msg}; mend it"
                     ) from error
 
 
@@ -208,7 +210,10 @@ def to_example(row: Row, number: int, data: DataConfig, place: str) -> Example:
             )
         cleaned = "" if value is None else str(value).strip()
         if needed and not cleaned:
-            raise DataError(f"every row must have its {key}, but {place}, row {number} has an empty {column!r}")
+            raise DataError(
+                f"every row must have its {key}, but {place}, row {number} has an empty {column!r}; "
+                "fill it in, or take the row out"
+            )
         return cleaned
 
     options, label = choices(row, columns.options, columns.label, f"{place}, row {number}")
