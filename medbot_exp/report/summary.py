@@ -30,8 +30,12 @@ def print_summary(
     """
     for sample in samples:
         console.print(f"\n[bold]{escape(sample['question'])}[/bold]")
+        answers = Table.grid(padding=(0, 2, 0, 0))  # its second column keeps long answers apart from their names
+        answers.add_column(justify="right", min_width=len("  reference"), style="dim")
+        answers.add_column(overflow="fold")
         for name in ("reference", "before", "after"):
-            console.print(f"  [dim]{name:>9}[/dim]  {escape(final_words(sample[name]))}")
+            answers.add_row(name, escape(final_words(sample[name])))
+        console.print(answers)
     table = Table(box=box.SIMPLE_HEAD)
     for column, justify in (("", "left"), ("before", "right"), ("after", "right"), ("change", "right")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]

