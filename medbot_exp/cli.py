@@ -8,6 +8,8 @@ import os
 import signal
 import sys
 from collections import Counter
+from importlib.metadata import version
+from types import FrameType
 from typing import NoReturn
 
 import hydra
@@ -20,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from medbot_exp import rundir
 from medbot_exp.config import RunConfig, conf_directory
-from medbot_exp.errors import ConfigError, storage_error
+from medbot_exp.errors import ConfigError, resource_error
 from medbot_exp.explain import explain, misspelt_override
 from medbot_exp.rules import typed
 
@@ -32,8 +34,8 @@ medbot_exp: LoRA fine-tuning experiments for medical reasoning language models
 
   python -m medbot_exp lora.r=16                                one run on the embedded default
   python -m medbot_exp -m lora.r=8,16,32 prompt=medbot,direct   a grid
-  python -m medbot_exp +experiment=medbot                       the MedBot recipe
   python -m medbot_exp trainer.resume=<run directory>           go on with an interrupted run, its overrides repeated
+  python -m medbot_exp +experiment=medbot backend=peft          the MedBot recipe (a CUDA GPU, bitsandbytes)
 
 Groups: choose with group=option, several benchmarks with benchmark=[a,b]; +experiment= is added
 
@@ -68,7 +70,7 @@ def main(cfg: DictConfig) -> float | None:
         directory.discard_empty()
         # A single run reports here: Hydra would print the overrides once more. A sweeper wants the exception.
         if study is not None:
-            known = explain(error) or storage_error(error) or error
+            known = explain(error) or resource_error(error) or error
             print_block(f"{directory}: {type(known).__name__}", str(known))
             raise
         report(error)
@@ -94,7 +96,11 @@ def entrypoint() -> None:
     # Makes Hydra raise instead of printing its own report and leaving with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # While a model trains, training/solo.py takes both signals; before and after, either ends the run as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, interrupt)
+    if "--version" in sys.argv[1:]:
+        print(f"medbot-exp {version('medbot-exp')}")
+        return
     try:
         flags, overrides = split_flags(sys.argv[1:])
         misspelt = misspelt_override(overrides, RunConfig)
@@ -110,6 +116,17 @@ def entrypoint() -> None:
     except Exception as error:
         report(error)
         raise
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, and again a moment later where Python would discard it: inside a `__del__`."""
+    walked = frame
+    while walked is not None:
+        if walked.f_code.co_name == "__del__":
+            signal.setitimer(signal.ITIMER_REAL, 0.05)  # SIGALRM comes here as well
+            return
+        walked = walked.f_back
+    raise KeyboardInterrupt
 
 
 def split_flags(words: list[str]) -> tuple[list[str], list[str]]:
@@ -151,7 +168,7 @@ def help_text(overrides: list[str]) -> str:
 
 def report(error: Exception) -> None:
     """Leave with the status and the block that `error` deserves; return where it is a fault of ours."""
-    known = explain(error) or storage_error(error)
+    known = explain(error) or resource_error(error)
     if known is not None:
         leave(2, type(known).__name__, str(known))
 

@@ -39,6 +39,14 @@ class Quantization(Enum):
     nf4 = "nf4"
 
 
+class Attention(Enum):
+    """Names of transformers' attn_implementation."""
+
+    sdpa = "sdpa"
+    eager = "eager"
+    flash_attention_2 = "flash_attention_2"
+
+
 class Truncation(Enum):
     drop = "drop"
     shorten_reasoning = "shorten_reasoning"
@@ -165,7 +173,7 @@ class ModelConfig:
     dtype: Dtype
     quantization: Quantization
     max_length: int
-    attention: str
+    attention: Attention
     pad_token: str | None
 
 

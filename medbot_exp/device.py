@@ -7,7 +7,7 @@ import re
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from medbot_exp.config import BackendName, Dtype, OptimizerName, Precision, Quantization, RunConfig
+from medbot_exp.config import Attention, BackendName, Dtype, OptimizerName, Precision, Quantization, RunConfig
 from medbot_exp.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -56,8 +56,13 @@ def in_bitsandbytes(optimizer: OptimizerName) -> bool:
 def refuse_lacking(config: RunConfig) -> None:
     """Raise a ConfigError for a package that `config` needs and that is not installed; nothing heavy is imported."""
     if config.backend.name is BackendName.unsloth:
-        lacks = "" if find_spec("unsloth") else "needs the package unsloth, which is not installed, and "
-        raise ConfigError(f"backend=unsloth {lacks}cannot train in this version; use backend=peft")
+        lacks = "" if find_spec("unsloth") else ", and its package is not installed"
+        raise ConfigError(f"backend=unsloth composes but cannot train in this version{lacks}; use backend=peft")
+    if config.model.attention is Attention.flash_attention_2 and find_spec("flash_attn") is None:
+        raise ConfigError(
+            "model.attention=flash_attention_2 needs a CUDA GPU and the package flash_attn, which is not installed; "
+            "use model.attention=sdpa"
+        )
     needs = {
         "model.quantization=nf4": (config.model.quantization is Quantization.nf4, "model.quantization=none"),
         f"optimizer.name={config.optimizer.name.name}": (in_bitsandbytes(config.optimizer.name), "optimizer=adamw"),

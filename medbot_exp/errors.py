@@ -6,6 +6,7 @@ MedbotError                 the user can mend it: one short block, exit status 2
 ├── ModelError              weights or tokenizer: unknown, unreachable, damaged
 ├── RunDirectoryError       a run directory that exists, or that cannot be resumed
 ├── StorageError            no space, no permission
+├── OutOfMemoryError        the run does not fit into the machine's or the GPU's memory
 ├── DivergenceError         the loss left the numbers
 └── TrialError              trials of a grid that failed, each for a reason of its own
 Interrupted                 the user asked to stop: the run can be resumed, exit status 130
@@ -42,6 +43,10 @@ class StorageError(MedbotError):
     """No space left, or no permission to write."""
 
 
+class OutOfMemoryError(MedbotError):
+    """The run does not fit into the memory of the machine or of the GPU."""
+
+
 class DivergenceError(MedbotError):
     """The training loss became NaN or infinite."""
 
@@ -67,6 +72,8 @@ STORAGE_ERRNOS = {
 # safetensors reports the operating system's error as text alone.
 STORAGE_TEXTS = ("No space left on device", "File too large", "Disk quota exceeded")
 
+MEMORY_TEXTS = ("can't allocate memory", "not enough memory", "CUDA out of memory")
+
 
 def first_line(error: BaseException) -> str:
     """The first line of the text of `error`, and the next where it ends in a colon; its type where it has no text."""
@@ -80,8 +87,9 @@ def storage_error(error: BaseException) -> StorageError | None:
     while cause is not None:
         by_number = isinstance(cause, OSError) and cause.errno in STORAGE_ERRNOS
         frames = traceback.extract_tb(cause.__traceback__)
-        # Where no directory can be made, as below /proc, Linux says that there is none.
-        by_place = isinstance(cause, FileNotFoundError) and bool(frames) and frames[-1].name == "mkdir"
+        # Where no directory can be made, as below /proc, Linux says that there is none; or a file is in its place.
+        missing = isinstance(cause, FileNotFoundError | FileExistsError)
+        by_place = missing and bool(frames) and frames[-1].name == "mkdir"
         if by_number or by_place or any(text in str(cause) for text in STORAGE_TEXTS):
             return unwritable(cause)
         cause = cause.__cause__
@@ -92,6 +100,23 @@ def unwritable(cause: BaseException) -> StorageError:
     """The StorageError for a write that failed with `cause`."""
     return StorageError(
         f"writing must be possible, but got: {cause}\n"
-        "Free some space or choose another place: root=<directory> for runs, "
-        "cache_dir=<directory> for models and tokenised rows"
+        "Choose another place (root=<directory> for runs, cache_dir=<directory> for models and tokenised rows), "
+        "or free some space"
+    )
+
+
+def resource_error(error: BaseException) -> MedbotError | None:
+    """The error for a disk or a memory that was too small; None where `error` is about something else."""
+    return storage_error(error) or memory_error(error)
+
+
+def memory_error(error: BaseException) -> OutOfMemoryError | None:
+    """The OutOfMemoryError that `error` amounts to; None where it is about something else."""
+    # Torch has a type for the GPU's memory, and for the machine's a RuntimeError like any other.
+    known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if not known and not any(text in str(error) for text in MEMORY_TEXTS):
+        return None
+    return OutOfMemoryError(
+        f"the run must fit into memory, but: {first_line(error)}\n"
+        "Lower trainer.batch_size, model.max_length or lora.r, or use trainer.gradient_checkpointing=true"
     )

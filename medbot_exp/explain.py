@@ -9,6 +9,7 @@ import re
 import traceback
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import get_args, get_origin
 
 import yaml
@@ -57,8 +58,11 @@ def explain(error: BaseException) -> MedbotError | None:
         grid = f"`{key}` takes one value, but got {override}\nFor a grid: python -m medbot_exp -m {override}"
         return ConfigError(grid if options(key) else f"{grid}\nFor a list: {key}=[{values}]")
     if isinstance(error, OverrideParseException):
-        return ConfigError(f"an override must read key=value, but got {error.override!r}: {first_line(error)}")
-    if isinstance(error, ConfigCompositionException | HydraException | OmegaConfBaseException):
+        return ConfigError(
+            f"an override must read key=value, but got {error.override!r}: {first_line(error)}\n"
+            "A value with blanks, braces, brackets or commas goes in quotes of its own: 'key=\"…\"'"
+        )
+    if isinstance(error, ConfigCompositionException | HydraException | OmegaConfBaseException | ValueError):
         return ConfigError(str(error).strip())
     return None
 
@@ -67,7 +71,8 @@ def from_composition(error: BaseException) -> bool:
     """Whether Hydra or OmegaConf raised `error` while they read the config: below the door nothing else uses them."""
     kinds = (HydraException, OmegaConfBaseException, yaml.YAMLError)
     frames = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return isinstance(error, kinds) or any("omegaconf" in name or "defaults_list" in name for name in frames)
+    flags = isinstance(error, ValueError) and bool(frames) and Path(frames[-1]).parent.name == "_internal"  # Hydra's
+    return flags or isinstance(error, kinds) or any("omegaconf" in name or "defaults_list" in name for name in frames)
 
 
 def causes(error: BaseException | None, contexts: bool) -> Iterator[BaseException]:
@@ -141,6 +146,8 @@ def wrong_type(error: ValidationError) -> str:
     boolean = re.fullmatch(r"Value (.+) is not a valid bool.*", text)
     if boolean:
         return f"`{key}` must be true or false, but got {boolean.group(1)}"
+    if "ListConfig" in text:
+        return f"`{key}` must be a list: {key}=[a,b]"
     return f"`{key}` has the wrong type: {text}"
 
 

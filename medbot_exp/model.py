@@ -5,6 +5,7 @@ with a local directory (or an architecture to fill with random numbers), and `lo
 """
 
 import hashlib
+import json
 import logging
 import subprocess
 import sys
@@ -66,7 +67,7 @@ def load(config: ModelConfig, cache_dir: Path, device: "torch.device") -> Loaded
     if located.directory is None:
         assert config.architecture is not None
         tokenizer = byte_tokenizer()
-        model = random_llama(config.architecture, tokenizer, config.attention).to(dtype)
+        model = random_llama(config.architecture, tokenizer, config.attention.name).to(dtype)
     else:
         tokenizer = read_tokenizer(located.directory)
         model = read_weights(config, located.directory, dtype, device)
@@ -115,6 +116,12 @@ def check_directory(directory: Path) -> None:
             f"`model.path` must be a directory with config.json, but there is none in {directory}; "
             "give the directory that save_pretrained wrote"
         )
+    try:
+        json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(
+            f"config.json must be valid JSON, but in {directory} it is not: {error}; copy it again"
+        ) from error
     if not list(directory.glob("*.safetensors")):
         others = ", ".join(sorted(path.name for path in directory.glob("*.bin"))) or "no weights"
         raise ModelError(
@@ -293,7 +300,10 @@ def read_tokenizer(directory: Path) -> "PreTrainedTokenizerBase":
     try:
         return AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{directory} must hold a tokenizer, but: {first_line(error)}") from error
+        raise ModelError(
+            f"{directory} must hold a tokenizer, but: {type(error).__name__}: {first_line(error).rstrip(',')}; "
+            "copy tokenizer.json and tokenizer_config.json from where the model came from"
+        ) from error
 
 
 def read_weights(
@@ -311,15 +321,18 @@ def read_weights(
             directory,
             output_loading_info=True,
             dtype=dtype,
-            attn_implementation=config.attention,
+            attn_implementation=config.attention.name,
             use_safetensors=True,
             trust_remote_code=False,
             **options,
         )
     except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = first_line(error)
+        if "ignore_mismatched_sizes" in str(error):
+            reason = "the shapes in the safetensors are not those of config.json"
         raise ModelError(
             f"{directory} must hold a whole causal language model that transformers knows and that runs with "
-            f"model.attention={config.attention}, but: {first_line(error)}"
+            f"model.attention={config.attention.name}, but: {reason}"
         ) from error
     if report["missing_keys"]:
         # transformers fills them with random numbers and says so in its log alone.
@@ -352,7 +365,10 @@ def set_pad_token(tokenizer: "PreTrainedTokenizerBase", config: ModelConfig) -> 
         ModelError: no end token, or no token to pad with.
     """
     if tokenizer.eos_token_id is None:
-        raise ModelError(f"the tokenizer of model={config.name} must have an end token, but has none")
+        raise ModelError(
+            f"the tokenizer of model={config.name} must have an end token, but has none; "
+            "set eos_token in its tokenizer_config.json"
+        )
     vocabulary = tokenizer.get_vocab()
     if config.pad_token is not None:
         if config.pad_token not in vocabulary or config.pad_token == tokenizer.eos_token:

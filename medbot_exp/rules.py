@@ -5,6 +5,7 @@ What no type can express is a rule here. All rules are looked at before any faul
 
 import difflib
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
@@ -98,6 +99,8 @@ def undeclared(node: Any, path: str = "") -> list[str]:
 def no_such_key(key: str, names: list[str]) -> str:
     """What to say of the dotted `key` where its parent has `names`."""
     parent, _, last = key.rpartition(".")
+    if not names:
+        return f"`{key}` is no key: {parent} is empty, as {parent.partition('.')[0]}=[] was chosen"
     close = difflib.get_close_matches(last, names, n=1)
     hint = f"; did you mean {parent + '.' if parent else ''}{close[0]}?" if close else ""
     return f"`{key}` is no key; {parent or 'the config'} has: {', '.join(names)}{hint}"
@@ -119,6 +122,14 @@ def faults_of(config: RunConfig) -> list[str]:
         *tracking_rules(config.tracking),
         *objective_rules(config.objective, metrics_of(config)),
         *counting_rules(config),
+        *(
+            Rule(f"`{key}` must not be empty", bool(value), {key: repr(value)}, f"leave out {key}=, or give a value")
+            for key, value in (
+                ("root", config.root),
+                ("cache_dir", config.cache_dir),
+                ("tracking.project", config.tracking.project),
+            )
+        ),
         Rule("`seed < 2^32` must hold", config.seed < 2**32, {"seed": config.seed}, "try 3407"),
         *(
             Rule(LABEL_RULE.format(key), is_label(value), {key: repr(value)}, "try letters and digits")
@@ -189,6 +200,21 @@ def data_rules(data: DataConfig, prompt: PromptConfig) -> Iterator[Rule]:
         {"prompt.template": repr(prompt.template)},
         "write {question} where the question goes",
     )
+    others = sorted(set(re.findall(r"\{[a-z_]+\}", prompt.template)) - {"{question}"})
+    yield Rule(
+        "`prompt.template` has {question} to fill in and nothing else",
+        not others,
+        {"prompt.template": f"'…{' '.join(others)}…'"},
+        "write it in capitals or without braces, if it is meant as it stands",
+    )
+    texts = {key: getattr(data.columns, key) for key in ("question", "reasoning", "answer")}
+    named = [column for column in texts.values() if column is not None]
+    yield Rule(
+        "question, reasoning and answer must be columns of their own",
+        len(set(named)) == len(named),
+        {f"data.columns.{key}": column for key, column in texts.items()},
+        "name three columns, or null for no reasoning",
+    )
     yield Rule(
         f"prompt={prompt.name} trains on reasoning, so the rows must have some",
         not prompt.reasoning or data.columns.reasoning is not None,
@@ -202,7 +228,7 @@ def lora_rules(lora: LoraConfig, model: ModelConfig) -> Iterator[Rule]:
     rewrites_base = lora.init in (LoraInit.pissa, LoraInit.olora)
     yield Rule("`lora.r >= 1` must hold", lora.r >= 1, {"lora.r": lora.r}, "try 8, 16 or 32")
     yield Rule(
-        "`lora.alpha > 0` must hold",
+        "`0 < lora.alpha < inf` must hold",
         positive(lora.alpha) or lora.alpha == lora.r,  # then it follows, and lora.r is at fault
         {"lora.alpha": lora.alpha},
         "leave it out to follow lora.r",
@@ -241,7 +267,9 @@ def lora_rules(lora: LoraConfig, model: ModelConfig) -> Iterator[Rule]:
 
 def optimizer_rules(optimizer: OptimizerConfig) -> Iterator[Rule]:
     """Ranges of the optimizer's numbers."""
-    yield Rule("`optimizer.lr > 0` must hold", positive(optimizer.lr), {"optimizer.lr": optimizer.lr}, "try 1.0e-3")
+    yield Rule(
+        "`0 < optimizer.lr < inf` must hold", positive(optimizer.lr), {"optimizer.lr": optimizer.lr}, "try 1.0e-3"
+    )
     yield Rule(
         "`0 <= optimizer.warmup_ratio < 1` must hold",
         0 <= optimizer.warmup_ratio < 1,
@@ -255,7 +283,7 @@ def optimizer_rules(optimizer: OptimizerConfig) -> Iterator[Rule]:
         "try 0.01",
     )
     yield Rule(
-        "`optimizer.max_grad_norm > 0` must hold",
+        "`0 < optimizer.max_grad_norm < inf` must hold",
         positive(optimizer.max_grad_norm),
         {"optimizer.max_grad_norm": optimizer.max_grad_norm},
         "try 1.0; a huge value switches clipping off",
@@ -273,7 +301,10 @@ def trainer_rules(trainer: TrainerConfig, optimizer: OptimizerConfig) -> Iterato
     warmup_steps = 0 if trainer.max_steps is None else math.ceil(optimizer.warmup_ratio * trainer.max_steps)
     yield Rule(
         "warm-up must end before the training does, as its first step has a rate of 0",
-        trainer.max_steps is None or trainer.max_steps < 1 or warmup_steps < trainer.max_steps,
+        trainer.max_steps is None
+        or trainer.max_steps < 1
+        or optimizer.warmup_ratio >= 1  # which is a fault of its own
+        or warmup_steps < trainer.max_steps,
         {"optimizer.warmup_ratio": optimizer.warmup_ratio, "trainer.max_steps": trainer.max_steps},
         "use optimizer.warmup_ratio=0",
     )
@@ -307,7 +338,7 @@ def trainer_rules(trainer: TrainerConfig, optimizer: OptimizerConfig) -> Iterato
         "`trainer.logging_steps`",
         trainer.logging_steps < 1 or trainer.checkpoint_steps % trainer.logging_steps == 0,
         {"trainer.checkpoint_steps": trainer.checkpoint_steps, "trainer.logging_steps": trainer.logging_steps},
-        "try trainer.logging_steps=1",
+        f"try trainer.checkpoint_steps={next_multiple(trainer.checkpoint_steps, trainer.logging_steps)}",
     )
 
 
@@ -367,6 +398,11 @@ def counting_rules(config: RunConfig) -> Iterator[Rule]:
 def at_least(least: int, key: str, value: int | None, remedy: str) -> Rule:
     """The rule that the value of `key` is no smaller than `least`, or null where the schema lets it."""
     return Rule(f"`{key} >= {least}` must hold", value is None or value >= least, {key: value}, remedy)
+
+
+def next_multiple(number: int, of: int) -> int:
+    """The smallest multiple of `of` that is no less than `number`; `number` where there is none."""
+    return -(-number // of) * of if of > 0 else number
 
 
 def names_modules(value: Any) -> bool:

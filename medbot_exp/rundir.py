@@ -134,7 +134,10 @@ class RunDirectory:
     def require_run(self) -> None:
         """Raise a RunDirectoryError unless a run was begun here."""
         if not self.config.is_file():
-            raise RunDirectoryError(f"`trainer.resume` must name a run directory, but {self} holds no config.yaml")
+            raise RunDirectoryError(
+                f"`trainer.resume` must name a run directory, but {self} holds no config.yaml; "
+                "give multirun/runs/<date>/<time>-<name>, without checkpoints/"
+            )
 
     def status(self) -> str | None:
         """`status` of result.json; None while the run has not ended."""
@@ -208,6 +211,7 @@ class RunDirectory:
 def run_directory(root: str, name: str, resume: str | None) -> str:
     """Where a single run goes: `resume`, or a path below `root` that nobody has."""
     if resume is not None:
+        RunDirectory(resume).require_run()  # here, as Hydra would make the directory next
         return resume
     now = datetime.now()
     day = Path(root, "runs", f"{now:%Y-%m-%d}")
@@ -293,9 +297,11 @@ def differences(old: str, new: str) -> list[tuple[str, Any, Any]]:
 
     before = dict(leaves(OmegaConf.to_container(OmegaConf.create(old))))
     after = dict(leaves(OmegaConf.to_container(OmegaConf.create(new))))
+    # The names of groups first: they say most.
+    keys = sorted(before.keys() | after.keys(), key=lambda key: (not key.endswith(".name"), key))
     return [
         (key, before.get(key), after.get(key))
-        for key in sorted(before.keys() | after.keys())
+        for key in keys
         if before.get(key) != after.get(key) and not key.startswith(RESUME_IGNORES)
     ]
 

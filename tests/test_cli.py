@@ -2,13 +2,17 @@
 
 import ast
 import graphlib
+import signal
+import time
 from functools import cache
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 import medbot_exp
+from medbot_exp.cli import interrupt
 
 PACKAGE = Path(medbot_exp.__file__).parent
 
@@ -27,6 +31,15 @@ BAD_INPUT = {
     ("benchmark=none",): ["`benchmark=none` is no option", "benchmark=[] takes none"],
     ("~trainer.epochs",): ["a key cannot be taken out", "~trainer.epochs", "null"],
     ("--foo", "lora.r=8"): ["there is no flag --foo", "--hydra-help"],
+    ("model.attention=flash",): ["`model.attention` must be one of sdpa, eager, flash_attention_2, but got 'flash'"],
+    ("optimizer.schedule=nope",): ["`optimizer.schedule` must be one of linear, cosine"],
+    ("tracking.tags=mine",): ["`tracking.tags` must be a list: tracking.tags=[a,b]"],
+    ("benchmark=[]", "benchmark.cases.limit=3"): ["`benchmark.cases` is no key", "benchmark=[] was chosen"],
+    ("--resolve",): ["--resolve flag can only be used in conjunction with --cfg"],
+    ("prompt.template=Q {question}",): ["an override must read key=value", "goes in quotes of its own"],
+    ("trainer.resume=/etc/hostname",): ["`trainer.resume` must name a run directory", "/etc/hostname"],
+    ("trainer.logging_steps=20",): ["try trainer.checkpoint_steps=20"],
+    ("root=", "tracking.project="): ["`root` must not be empty", "`tracking.project` must not be empty"],
     ("lora.r=8", "--config-dir"): ["expected one argument", "--hydra-help"],
     ("trainer.epochs=3",): ["trainer.max_steps=10 trainer.epochs=3.0", "trainer.max_steps=null"],
     ("lora.r=0",): ["lora.r=0", "8, 16 or 32"],
@@ -43,7 +56,7 @@ BAD_INPUT = {
     ("model=directory", "model.path=."): ["`model.path` must be a directory with config.json"],
     ("tracking.mode=online",): ["tracking.mode=online needs a W&B key", "wandb login"],
     ("trainer.resume=nowhere",): ["`trainer.resume` must name a run directory", "nowhere"],
-    ("backend=unsloth",): ["backend=unsloth needs the package unsloth, which is not installed", "backend=peft"],
+    ("backend=unsloth",): ["backend=unsloth composes but cannot train", "its package is not installed", "backend=peft"],
 }
 
 
@@ -154,6 +167,34 @@ def test_run_directory_that_exists_is_not_written_into(run_cli, tmp_path):
     assert_block(run_cli("hydra.run.dir=taken", "model=tiny", "tracking=none"), ["must be new", "taken"])
     assert left_behind(tmp_path) == ["taken", "taken/result.json"]
     assert (tmp_path / "taken" / "result.json").read_text() == "mine"
+
+
+def test_cache_that_is_a_file_gets_a_block(run_cli, tmp_path):
+    (tmp_path / "taken").write_text("mine")
+    assert_block(run_cli("cache_dir=taken", "model=tiny", "tracking=none"), ["writing must be possible", "cache_dir"])
+
+
+def test_version_is_the_tools_own(run_cli):
+    finished = run_cli("--version")
+    assert (finished.status, finished.stdout) == (0, f"medbot-exp {version('medbot-exp')}\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stop_that_python_would_discard_is_asked_again(number):
+    """An exception inside `__del__` is printed and forgotten, and libraries' objects die at any time."""
+    previous = {kind: signal.signal(kind, interrupt) for kind in (number, signal.SIGALRM)}
+
+    class Dying:
+        def __del__(self):
+            signal.raise_signal(number)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Dying()
+            time.sleep(5)
+    finally:
+        for kind, handler in previous.items():
+            signal.signal(kind, handler)
 
 
 def test_root_that_is_a_file_gets_a_block(run_cli, tmp_path):

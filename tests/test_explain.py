@@ -41,7 +41,7 @@ def explained(*overrides):
         ("optimizer.lr=high", "`optimizer.lr` must be a number, but got 'high'"),
         ("lora.dora=perhaps", "`lora.dora` must be true or false, but got 'perhaps'"),
         ("trainer.precision=bf17", "`trainer.precision` must be one of auto, bf16, fp16, fp32, but got 'bf17'"),
-        ("tracking.tags=mine", "`tracking.tags` has the wrong type"),
+        ("tracking.tags=mine", "`tracking.tags` must be a list: tracking.tags=[a,b]"),
         ("lora.r=null", "`lora.r` must have a value, but got null"),
         ("lora.r", "an override must read key=value, but got 'lora.r'"),
         ("lora.target_modules=[q_proj", "an override must read key=value, but got 'lora.target_modules=[q_proj'"),

@@ -115,10 +115,6 @@ class TestTiny:
         with pytest.raises(ModelError, match="attention heads"):
             load(model_config("tiny", architecture=architecture(num_attention_heads=5)), tmp_path, CPU)
 
-    def test_unknown_attention_is_refused(self, tmp_path):
-        with pytest.raises(ModelError, match="model.attention=nonsense"):
-            load(model_config("tiny", attention="nonsense"), tmp_path, CPU)
-
 
 class TestByteTokenizer:
     # Every UTF-8 length, control characters, combining marks, and what "clean-up" of spaces would change.
@@ -225,10 +221,6 @@ class TestDirectory:
         edit_json(directory / "config.json", model_type="nonesuch")
         with pytest.raises(ModelError, match="nonesuch"):
             load_directory(directory)
-
-    def test_unknown_attention_is_named(self, directory):
-        with pytest.raises(ModelError, match="model.attention=nonsense"):
-            load_directory(directory, attention="nonsense")
 
     def test_code_that_comes_with_a_model_is_not_run(self, directory, tmp_path):
         (directory / "theirs.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Theirs: pass\n")

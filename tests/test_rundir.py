@@ -199,8 +199,14 @@ def test_runs_of_one_second_get_directories_of_their_own(tmp_path):
     assert any(path.endswith("-a-2") for path in paths)
 
 
-def test_resumed_run_stays_in_its_directory():
-    assert rundir.run_directory("multirun", "a", "elsewhere/run") == "elsewhere/run"
+def test_resumed_run_stays_in_its_directory(run):
+    assert rundir.run_directory("multirun", "a", str(run)) == str(run)
+
+
+@pytest.mark.parametrize("resume", ["nowhere", "", "/etc/hostname"])
+def test_resumption_of_what_is_no_run_is_refused_before_a_directory_is_made(resume):
+    with pytest.raises(RunDirectoryError, match="must name a run directory"):
+        rundir.run_directory("multirun", "a", resume)
 
 
 @pytest.mark.parametrize("label", ["../x", "a/b", "..", "", "x" * 65])

@@ -46,7 +46,12 @@ def load(data: DataConfig) -> Split:
     if not split.train or not split.validation:
         raise DataError(
             f"both parts must hold a row, but {place} gave {len(split.train)} to train on and "
-            f"{len(split.validation)} held out; change data.validation or data.limit"
+            f"{len(split.validation)} held out; change "
+            + (
+                "data.validation or data.limit"
+                if data.columns.split is None
+                else f"the values of column {data.columns.split!r}"
+            )
         )
     return split
 
@@ -70,7 +75,7 @@ def read_file(path: Path) -> list[Row]:
     if not path.is_file():
         raise no_file(path)
     if path.suffix.lower() not in readers:
-        raise DataError(f"a data file must end in {', '.join(readers)}, but got {path}")
+        raise DataError(f"a data file must end in {', '.join(readers)}, but got {path}; convert or rename it")
     try:
         return list(readers[path.suffix.lower()](path))
     except UnicodeDecodeError as error:
@@ -121,6 +126,13 @@ def read_csv(path: Path) -> Iterator[Row]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, strict=True)
         try:
+            header = reader.fieldnames or [""]
+            other = next((mark for mark in ";\t|" if len(header) == 1 and mark in header[0]), None)
+            if other is not None:
+                raise DataError(
+                    f"the columns of a .csv file are divided by commas, but those of {path} by {other!r}; "
+                    "save it with commas, or as JSONL"
+                )
             for row in reader:
                 if None in row or None in row.values():
                     raise DataError(
@@ -183,16 +195,10 @@ def check_columns(data: DataConfig, row: Row, place: str) -> None:
         if column is not None and column not in row
     ]
     if missing:
-        other = next((mark for mark in ";\t|" if len(row) == 1 and mark in next(iter(row))), None)
         raise DataError(
             f"every mapped column must exist, but {place} has no {', '.join(missing)}; "
             f"it has: {', '.join(map(str, row))}\n"
-            + (
-                f"The columns of a .csv file are divided by commas, not by {other!r}: save it so, or as JSONL"
-                if other
-                else "Map them with data.columns.<key>=<column>, null where there is none "
-                "(prompt=direct needs no reasoning)"
-            )
+            "Map them with data.columns.<key>=<column>, null where there is none (prompt=direct needs no reasoning)"
         )
 
 

@@ -13,7 +13,7 @@ import yaml
 
 from medbot_exp import rundir
 from medbot_exp.config import LoraConfig, LoraInit, RunConfig
-from medbot_exp.errors import Interrupted, MedbotError, RunDirectoryError, StorageError, storage_error
+from medbot_exp.errors import Interrupted, MedbotError, RunDirectoryError, StorageError, resource_error
 from medbot_exp.report.console import stderr_console, stdout_console
 from medbot_exp.report.progress import progress_for
 from medbot_exp.report.summary import print_summary
@@ -121,7 +121,7 @@ def recorded(job: Job, resumed_from: int | None) -> tuple[dict[str, Any], list[d
                 f"the run failed, and its record could not be written: {full}\n{failed['error']}"
             ) from error
         hand_over(record, failed, [])
-        known = storage_error(error)
+        known = resource_error(error)
         if known is not None and not isinstance(error, MedbotError):
             raise known from error
         raise
@@ -134,7 +134,7 @@ def recorded(job: Job, resumed_from: int | None) -> tuple[dict[str, Any], list[d
 
 def failure(error: BaseException, clock: Clock) -> dict[str, Any]:
     """The content of result.json for a run that `error` ended."""
-    known = error if isinstance(error, MedbotError) else storage_error(error)
+    known = error if isinstance(error, MedbotError) else resource_error(error)
     text = str(known) if known else f"{type(error).__name__}: {error}"
     return {"status": "failed", "error": text, "seconds": clock.report()}
 
@@ -222,6 +222,10 @@ def perform(job: Job, record: Record, resumed_from: int | None) -> tuple[dict[st
         )
     if outcome.stopped:
         raise Interrupted(f"after step {outcome.step} of {outcome.steps}, with a checkpoint")
+    if outcome.step < outcome.steps:
+        log.info("stopped early at step %d of %d: no improvement", outcome.step, outcome.steps)
+    if outcome.kept_step != outcome.step:
+        log.info("keeping the adapter of step %d, the best evaluated", outcome.kept_step)
     log.info("measuring the trained model")
     with clock.phase("after"):
         after = exam.measure(prepared.model, "after", outcome.validation_loss)

@@ -43,20 +43,21 @@ def decide_mode(tracking: TrackingConfig) -> Mode:
     if tracking.mode is TrackingMode.offline:
         return Mode("offline", "tracking.mode=offline")
     environment = os.environ.get("WANDB_MODE", "").lower()
-    if tracking.mode is TrackingMode.auto and environment in ("online", "offline", "disabled"):
+    if tracking.mode is TrackingMode.auto and environment in ("offline", "disabled"):
         return Mode(environment, f"WANDB_MODE={environment}")
+    asked = "WANDB_MODE=online" if environment == "online" else ""
+    asked = "tracking.mode=online" if tracking.mode is TrackingMode.online else asked
     settings = wandb_settings()
     address = urlsplit(settings.base_url)
     host = str(address.hostname)
     if not has_key(settings):
-        if tracking.mode is TrackingMode.online:
+        if asked:
             raise ConfigError(
-                f"tracking.mode=online needs a W&B key for {host}, and there is none; wandb login, or "
-                "tracking.mode=auto"
+                f"{asked} needs a W&B key for {host}, and there is none; wandb login, or tracking.mode=offline"
             )
         return Mode("offline", f"no W&B key for {host}: wandb login, or WANDB_API_KEY")
-    if tracking.mode is TrackingMode.online:
-        return Mode("online", "tracking.mode=online")
+    if asked:
+        return Mode("online", asked)
     if address.scheme in getproxies() and not proxy_bypass(host):
         return Mode("online", f"a W&B key for {host} was found; through a proxy the server is not tried first")
     port = address.port or (80 if address.scheme == "http" else 443)

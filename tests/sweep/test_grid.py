@@ -66,7 +66,7 @@ def test_points_are_looked_at_before_any_of_them_runs(run_cli, tmp_path):
 def test_batches_of_hydras_own_key_are_run_one_after_another(run_cli, tmp_path):
     finished = run_cli("-m", *QUICK, "lora.r=2,3", "study=grid", "hydra.sweeper.max_batch_size=1")
     assert finished.status == 0, finished.stderr
-    assert finished.stdout.count("Launching 1 jobs") == 2
+    assert finished.stderr.count("Launching 1 jobs") == 2
     trials = sorted(path.name for path in (tmp_path / "multirun" / "grid").glob("trial-*"))
     assert trials == ["trial-0000", "trial-0001"]
 

@@ -53,7 +53,7 @@ def server(monkeypatch) -> Iterator[str]:
 
 @pytest.mark.usefixtures("no_account")
 class TestDecideMode:
-    @pytest.mark.parametrize("value", ["online", "offline", "OFFLINE"])
+    @pytest.mark.parametrize("value", ["offline", "OFFLINE", "disabled"])
     def test_environment_decides_where_the_config_leaves_it_open(self, monkeypatch, value):
         monkeypatch.setenv("WANDB_MODE", value)
         assert decide_mode(tracking()) == Mode(value.lower(), f"WANDB_MODE={value.lower()}")
@@ -63,9 +63,17 @@ class TestDecideMode:
         monkeypatch.setenv("WANDB_MODE", value)
         assert decide_mode(tracking(TrackingMode.offline)) == Mode("offline", "tracking.mode=offline")
 
-    def test_online_is_refused_without_a_key(self):
+    def test_online_is_refused_without_a_key(self, monkeypatch):
         with pytest.raises(ConfigError, match="tracking.mode=online needs a W&B key"):
             decide_mode(tracking(TrackingMode.online))
+        monkeypatch.setenv("WANDB_MODE", "online")
+        with pytest.raises(ConfigError, match="WANDB_MODE=online needs a W&B key"):
+            decide_mode(tracking())
+
+    def test_online_in_the_environment_is_taken_with_a_key(self, monkeypatch):
+        monkeypatch.setenv("WANDB_MODE", "online")
+        monkeypatch.setenv("WANDB_API_KEY", CANARY)
+        assert decide_mode(tracking()) == Mode("online", "WANDB_MODE=online")
 
     def test_online_is_taken_with_a_key_without_trying_the_server(self, monkeypatch):
         monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
