@@ -19,7 +19,7 @@ from medbot_exp.report.progress import progress_for
 from medbot_exp.report.summary import print_summary
 from medbot_exp.tasks.start import Inputs, gather, manifest_contents, prepare
 from medbot_exp.tracking.record import Mirror, Record
-from medbot_exp.tracking.wandb import open_mirror
+from medbot_exp.tracking.wandb import Place, open_mirror
 
 log = logging.getLogger(__name__)
 
@@ -281,7 +281,8 @@ def mirror_of(job: Job, run_id: str, name: str, study: str | None) -> Mirror:
     if job.inputs.mode is None:
         return Mirror()
     content = yaml.safe_load(job.hydra_files.resolved)
-    return open_mirror(job.config.tracking, job.inputs.mode, job.directory.path, run_id, name, content, study)
+    place = Place(job.directory.path, run_id, name, study)
+    return open_mirror(job.config.tracking, job.inputs.mode, place, content)
 
 
 def next_grid(hydra_files: rundir.HydraFiles, lora: LoraConfig) -> str:

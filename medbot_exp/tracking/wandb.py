@@ -34,6 +34,16 @@ class Mode:
     reason: str
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a run belongs in W&B: its files' directory, its id and name, and its study (the group), if it has one."""
+
+    directory: Path
+    run_id: str
+    name: str
+    study: str | None
+
+
 def decide_mode(tracking: TrackingConfig) -> Mode:
     """Online where asked or where a key and the server are there; offline otherwise.
 
@@ -116,11 +126,8 @@ def has_key(settings: "wandb.Settings") -> bool:
 def open_mirror(
     tracking: TrackingConfig,
     mode: Mode,
-    directory: Path,
-    run_id: str,
-    name: str,
+    place: Place,
     config: dict[str, Any],
-    study: str | None,
 ) -> "WandbMirror":
     """The W&B run, opened as `mode` says; offline where the server then refuses and `tracking.mode` is auto.
 
@@ -131,7 +138,7 @@ def open_mirror(
 
     log.info("W&B is %s: %s", mode.name, mode.reason)
     try:
-        return WandbMirror(tracking, mode, directory, run_id, name, config, study)
+        return WandbMirror(tracking, mode, place, config)
     except wandb.Error as error:
         reason = first_line(error)
         if tracking.mode is TrackingMode.online:
@@ -141,7 +148,7 @@ def open_mirror(
     offline = Mode("offline", f"the server refused the run ({reason})")
     log.warning("W&B is %s: %s", offline.name, offline.reason)
     wandb.teardown()  # its service holds the id of the run that was refused
-    return WandbMirror(tracking, offline, directory, run_id, name, config, study)
+    return WandbMirror(tracking, offline, place, config)
 
 
 class WandbMirror(Mirror):
@@ -151,11 +158,8 @@ class WandbMirror(Mirror):
         self,
         tracking: TrackingConfig,
         mode: Mode,
-        directory: Path,
-        run_id: str,
-        name: str,
+        place: Place,
         config: dict[str, Any],
-        study: str | None,
     ):
         import wandb
 
@@ -165,14 +169,14 @@ class WandbMirror(Mirror):
         self.run = wandb.init(
             project=tracking.project,
             entity=tracking.entity,
-            name=name,
-            id=run_id,
-            group=study,
-            job_type="train" if study is None else "trial",
+            name=place.name,
+            id=place.run_id,
+            group=place.study,
+            job_type="train" if place.study is None else "trial",
             tags=tracking.tags or None,
             notes=tracking.notes,
             config=config,
-            dir=directory,
+            dir=place.directory,
             mode=mode.name,  # type: ignore[arg-type]
             resume="allow" if mode.name == "online" else None,
             reinit="create_new",

@@ -22,7 +22,7 @@ from wandb.sdk.lib.wbauth import write_netrc_auth
 
 from medbot_exp.config import TrackingConfig, TrackingMode, TrackingName
 from medbot_exp.errors import ConfigError
-from medbot_exp.tracking.wandb import Mode, WandbMirror, decide_mode, open_mirror
+from medbot_exp.tracking.wandb import Mode, Place, WandbMirror, decide_mode, open_mirror
 
 CANARY = "canary" + "0123456789abcdef" * 2 + "zz"  # 40 characters, as a key has
 UNREACHABLE = "http://127.0.0.1:9"
@@ -199,7 +199,7 @@ class TestRefusedRun:
     def test_goes_offline_where_the_mode_is_left_open(self, tmp_path, caplog):
         mode = decide_mode(tracking())
         assert mode.name == "online"
-        mirror = open_mirror(tracking(), mode, tmp_path, "run00002", "first", CONFIG, None)
+        mirror = open_mirror(tracking(), mode, Place(tmp_path, "run00002", "first", None), CONFIG)
         mirror.log(0, {"validation/loss": 2.5})
         mirror.finish(0)
         assert str(mirror.description).startswith("offline; wandb sync")
@@ -208,7 +208,7 @@ class TestRefusedRun:
     def test_is_an_error_where_online_was_asked_for(self, tmp_path):
         asked = tracking(TrackingMode.online)
         with pytest.raises(ConfigError, match="user is not logged in.*\n.*wandb login") as caught:
-            open_mirror(asked, decide_mode(asked), tmp_path, "run00003", "first", CONFIG, None)
+            open_mirror(asked, decide_mode(asked), Place(tmp_path, "run00003", "first", None), CONFIG)
         assert CANARY not in str(caught.value)
 
 
@@ -263,8 +263,10 @@ def offline(tmp_path_factory) -> Offline:
         for name in ("WANDB_API_KEY", "HF_TOKEN"):
             patch.setenv(name, CANARY)
         mode = Mode("offline", "a test")
-        run = WandbMirror(tracking(), mode, directory, "run00001", "first", CONFIG, None)
-        trial = WandbMirror(tracking(log_adapter=False), mode, directory, "trial001", "trial-0001", CONFIG, "study-a")
+        run = WandbMirror(tracking(), mode, Place(directory, "run00001", "first", None), CONFIG)
+        trial = WandbMirror(
+            tracking(log_adapter=False), mode, Place(directory, "trial001", "trial-0001", "study-a"), CONFIG
+        )
         run.log(0, {"validation/loss": 2.5})
         trial.log(0, {"validation/loss": 7.0})
         run.log(1, {"train/loss": 1.5, "train/tokens_per_second": 250.5})
