@@ -31,10 +31,6 @@ class Inputs:
     device: "torch.device"
     mode: Mode | None
 
-    def shots(self, count: int) -> list[Example]:
-        """The worked examples of a prompt: training rows that are not trained on."""
-        return self.split.train[:count]
-
 
 @dataclass(frozen=True)
 class Prepared:
@@ -89,10 +85,10 @@ def prepare(config: RunConfig, inputs: Inputs, loaded: Loaded, cache_dir: Path) 
 
     from medbot_exp import lora
 
-    shots = inputs.shots(config.prompt.shots)
+    shots, training = inputs.split.train[: config.prompt.shots], inputs.split.train[config.prompt.shots :]
     held_out = inputs.split.validation[: config.trainer.eval_limit]
     common = (shots, config.prompt, config.data, config.model.max_length, loaded.tokenizer, cache_dir)
-    rows = tokenize("train", inputs.split.train[len(shots) :], *common)
+    rows = tokenize("train", training, *common)
     everything = len(inputs.split.validation)
     part = f"validation ({len(held_out)} of {everything})" if len(held_out) < everything else "validation"
     held_out_rows = tokenize(part, held_out, *common)

@@ -11,15 +11,19 @@ from typing import Any
 
 import yaml
 
-from medbot_exp import rundir
+from medbot_exp import model, rundir
 from medbot_exp.config import LoraConfig, LoraInit, RunConfig
+from medbot_exp.device import choose_precision
 from medbot_exp.errors import Interrupted, MedbotError, RunDirectoryError, StorageError, resource_error
+from medbot_exp.evaluation.measure import Exam
 from medbot_exp.report.console import stderr_console, stdout_console
 from medbot_exp.report.progress import progress_for
 from medbot_exp.report.summary import print_summary
 from medbot_exp.tasks.start import Inputs, gather, manifest_contents, prepare
+from medbot_exp.tracking import manifest
 from medbot_exp.tracking.record import Mirror, Record
 from medbot_exp.tracking.wandb import Place, open_mirror
+from medbot_exp.training.memory import keep_freed_memory, peak_memory_gib
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +76,6 @@ def run(
         MedbotError: the user can mend it; result.json says `failed` and why, once the directory was claimed.
         Interrupted: the user stopped the run; it can be resumed.
     """
-    if config.trainer.resume is not None:
-        directory.require_run()
     clock = Clock()
     try:
         with clock.phase("load"):
@@ -156,11 +158,6 @@ def perform(job: Job, record: Record, resumed_from: int | None) -> tuple[dict[st
     config, directory, clock, device = job.config, job.directory, job.clock, job.inputs.device
     with clock.phase("load"):
         quiet_libraries()
-        from medbot_exp import model
-        from medbot_exp.device import choose_precision
-        from medbot_exp.evaluation.measure import Exam
-        from medbot_exp.tracking import manifest
-        from medbot_exp.training.memory import keep_freed_memory, peak_memory_gib
         from medbot_exp.training.solo import train, training_arguments
 
         if device.type == "cpu":
