@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from importlib.metadata import version
 from types import FrameType
 from typing import NoReturn
@@ -22,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from medbot_exp import rundir
 from medbot_exp.config import RunConfig, conf_directory
-from medbot_exp.errors import ConfigError, resource_error
+from medbot_exp.errors import ConfigError, TrialPruned, resource_error
 from medbot_exp.explain import explain, misspelt_override
 from medbot_exp.rules import typed
 
@@ -56,7 +57,7 @@ OmegaConf.register_new_resolver("medbot_exp.trial", rundir.trial_name)
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_directory()), config_name="config")
-def main(cfg: DictConfig) -> float | None:
+def main(cfg: DictConfig) -> float | list[float]:
     """One run of the composed task; the objective's value, for sweepers."""
     settings = HydraConfig.get()
     study = str(cfg.study) if settings.mode is RunMode.MULTIRUN else None
@@ -66,9 +67,12 @@ def main(cfg: DictConfig) -> float | None:
     except KeyboardInterrupt:
         directory.discard_empty()
         raise
+    except TrialPruned:
+        raise
     except Exception as error:
         directory.discard_empty()
         # A single run reports here: Hydra would print the overrides once more. A sweeper wants the exception.
+        # So does one that searches, and there the controller tells how each trial ended.
         if study is not None:
             known = explain(error) or resource_error(error) or error
             print_block(f"{directory}: {type(known).__name__}", str(known))
@@ -77,7 +81,9 @@ def main(cfg: DictConfig) -> float | None:
         raise
 
 
-def perform(cfg: DictConfig, settings: HydraConf, directory: rundir.RunDirectory, study: str | None) -> float | None:
+def perform(
+    cfg: DictConfig, settings: HydraConf, directory: rundir.RunDirectory, study: str | None
+) -> float | list[float]:
     """Check `cfg` and run its task in `directory`."""
     config = typed(cfg)
     hydra_files = rundir.HydraFiles(
@@ -86,9 +92,10 @@ def perform(cfg: DictConfig, settings: HydraConf, directory: rundir.RunDirectory
         overrides=OmegaConf.to_yaml(settings.overrides.task),
         resolved=OmegaConf.to_yaml(cfg, resolve=True),
     )
+    from medbot_exp.sweep.job import current_trial
     from medbot_exp.tasks import train
 
-    return train.run(config, directory, hydra_files, study)
+    return train.run(config, directory, hydra_files, study, current_trial())
 
 
 def entrypoint() -> None:
@@ -109,7 +116,7 @@ def entrypoint() -> None:
         if flags and HELP_FLAGS.issuperset(flags):
             print(help_text(overrides))
         else:
-            sys.argv[1:] = [*flags, *overrides]  # Hydra's parser wants them in this order
+            sys.argv[1:] = [*flags, *overrides, *sweeper_of(flags, overrides)]  # Hydra's parser wants this order
             main()
     except KeyboardInterrupt as stop:
         leave(130, "stopped", str(stop) or "there was nothing to resume yet")
@@ -152,6 +159,15 @@ def split_flags(words: list[str]) -> tuple[list[str], list[str]]:
         else:
             flags.append(word)
     return flags, known.overrides
+
+
+def sweeper_of(flags: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """The override that puts our grid in the place of Hydra's, where nothing else is chosen.
+
+    In conf/config.yaml it would prevail over the sweeper that a +sweep= chooses.
+    """
+    chosen = any(word.startswith(("hydra/sweeper=", "+sweep=", "++sweep=")) for word in overrides)
+    return ["hydra/sweeper=grid"] if {"-m", "--multirun"} & set(flags) and not chosen else []
 
 
 def help_text(overrides: list[str]) -> str:

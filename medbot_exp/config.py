@@ -280,8 +280,13 @@ class BenchmarkConfig:
 
 @dataclass
 class ObjectiveConfig:
-    metric: str
-    direction: Direction
+    metric: Any  # a name, or a list of names
+    direction: Any  # of each
+
+    def goals(self) -> dict[str, Direction]:
+        """The direction of each metric."""
+        metrics, directions = (each if isinstance(each, list) else [each] for each in (self.metric, self.direction))
+        return {str(metric): Direction[str(name)] for metric, name in zip(metrics, directions, strict=True)}
 
 
 @dataclass

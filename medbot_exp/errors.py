@@ -9,6 +9,7 @@ MedbotError                 the user can mend it: one short block, exit status 2
 ├── OutOfMemoryError        the run does not fit into the machine's or the GPU's memory
 ├── DivergenceError         the loss left the numbers
 └── TrialError              trials of a grid that failed, each for a reason of its own
+TrialPruned                 a search ended the trial early: no failure
 Interrupted                 the user asked to stop: the run can be resumed, exit status 130
 
 Every message has three parts: the rule, the value that broke it under the config path that the user
@@ -55,6 +56,10 @@ class TrialError(MedbotError):
     """Trials of a grid failed, each for a reason that was told when it did."""
 
 
+class TrialPruned(Exception):
+    """A search ended the trial early, as others do better: no failure. Optuna's own of this name means the same."""
+
+
 class Interrupted(KeyboardInterrupt):
     """The user asked to stop; the message says how to go on. No Exception, so that it ends a whole grid."""
 
@@ -69,8 +74,14 @@ STORAGE_ERRNOS = {
     errno.ENOTDIR,
     errno.ENAMETOOLONG,
 }
-# safetensors reports the operating system's error as text alone.
-STORAGE_TEXTS = ("No space left on device", "File too large", "Disk quota exceeded")
+# safetensors and SQLite report the operating system's error as text alone.
+STORAGE_TEXTS = (
+    "No space left on device",
+    "File too large",
+    "Disk quota exceeded",
+    "database or disk is full",
+    "disk I/O error",
+)
 
 MEMORY_TEXTS = ("can't allocate memory", "not enough memory", "CUDA out of memory")
 

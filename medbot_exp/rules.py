@@ -353,16 +353,27 @@ def tracking_rules(tracking: TrackingConfig) -> Iterator[Rule]:
 
 
 def objective_rules(objective: ObjectiveConfig, metrics: list[str]) -> Iterator[Rule]:
-    """A metric that there is, and the direction that goes with it."""
+    """Metrics that there are, and the direction that goes with each."""
+    given = {"objective.metric": objective.metric, "objective.direction": objective.direction}
+    try:
+        goals = objective.goals()
+    except (KeyError, ValueError):
+        yield Rule(
+            "`objective.direction` must be minimize or maximize, one for each of `objective.metric`",
+            False,
+            given,
+            "try objective.metric=validation/loss objective.direction=minimize",
+        )
+        return
     yield Rule(
-        "a loss is minimised and an accuracy maximised",
-        objective.metric.endswith("/accuracy") == (objective.direction is Direction.maximize),
-        {"objective.metric": objective.metric, "objective.direction": objective.direction.name},
+        "an accuracy is maximised and all else minimised",
+        all(metric.endswith("/accuracy") == (goal is Direction.maximize) for metric, goal in goals.items()),
+        given,
         "change objective.direction",
     )
     yield Rule(
         "`objective.metric` must be one that the run measures",
-        objective.metric in metrics,
+        bool(goals) and set(goals) <= set(metrics),
         {"objective.metric": objective.metric},
         f"the run has: {', '.join(metrics)}",
     )
@@ -420,4 +431,4 @@ def positive(value: float) -> bool:
 def metrics_of(config: RunConfig) -> list[str]:
     """The metrics that a run of `config` ends with: those an objective can be."""
     benchmarks = [f"eval/{name}/accuracy" for name in config.benchmark]
-    return ["validation/loss", "validation/perplexity", *benchmarks]
+    return ["validation/loss", "validation/perplexity", *benchmarks, "trainable_parameters", "peak_memory_gib"]

@@ -131,6 +131,28 @@ class RunDirectory:
         checkpoint = self.last_checkpoint()
         return 0 if checkpoint is None else step_of(checkpoint)
 
+    def take_over(self, other: "RunDirectory") -> int | None:
+        """Copy what `other`, a run of the same config that ended midway, got done; the step that this one goes on from.
+
+        None where there is nothing to go on from.
+        """
+        checkpoint = other.last_checkpoint()
+        if checkpoint is None or not other.metrics.is_file():
+            return None
+        try:
+            # Its mark comes last, so that a copy that a crash cut short does not count.
+            shutil.copytree(checkpoint, self.checkpoints / checkpoint.name, ignore=shutil.ignore_patterns("complete"))
+            shutil.copy2(other.metrics, self.metrics)
+            answers = other.path / "predictions"
+            if answers.is_dir():
+                shutil.copytree(answers, self.path / answers.name)
+        except OSError:
+            if checkpoint.is_dir():
+                raise
+            return None  # a process that was given up still runs, and removed its older checkpoint
+        self.seal_checkpoint(step_of(checkpoint))
+        return step_of(checkpoint)
+
     def require_run(self) -> None:
         """Raise a RunDirectoryError unless a run was begun here."""
         if not self.config.is_file():

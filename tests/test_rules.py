@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from medbot_exp.config import Direction, LoraInit, ModelKind, Quantization
+from medbot_exp.config import LoraInit, ModelKind, Quantization
 from medbot_exp.errors import ConfigError
 from medbot_exp.rules import faults_of
 
@@ -123,7 +123,7 @@ KEPT_RULES = [
     {"data.validation": 40.0},
     {"data.limit": 1},
     {"model.max_length": 32},
-    {"objective.metric": "eval/cases/accuracy", "objective.direction": Direction.maximize},
+    {"objective.metric": "eval/cases/accuracy", "objective.direction": "maximize"},
     {"seed": 0},
 ]
 

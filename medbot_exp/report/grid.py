@@ -10,7 +10,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from medbot_exp.config import Direction
+from medbot_exp.config import Direction, ObjectiveConfig
 from medbot_exp.report.console import print_facts, stdout_console
 from medbot_exp.report.progress import duration
 from medbot_exp.rundir import HydraFiles, RunDirectory, trials_of
@@ -31,11 +31,10 @@ class Trial:
     result: dict[str, Any] | None
 
     def objective(self) -> float | None:
-        """The value that the grid is about; None unless the trial is complete."""
+        """The value that the grid is about, the first of several; None unless the trial is complete."""
         if self.result is None or self.result["status"] != "complete":
             return None
-        (value,) = self.result["objective"].values()
-        return float(value)
+        return float(next(iter(self.result["objective"].values())))
 
 
 def print_grid(study: Path, points: int) -> None:
@@ -47,9 +46,10 @@ def print_grid(study: Path, points: int) -> None:
     trials = [read(directory) for directory in trials_of(study) if directory.config.is_file()]
     if not trials:
         return
-    objective = yaml.safe_load(trials[0].files.resolved)["objective"]
-    comparable = compare(trials, objective["metric"])
-    best = best_of(trials, Direction[objective["direction"]]) if comparable else None
+    objective = ObjectiveConfig(**yaml.safe_load(trials[0].files.resolved)["objective"])
+    metric, direction = next(iter(objective.goals().items()))
+    comparable = compare(trials, metric)
+    best = best_of(trials, direction) if comparable else None
     console = stdout_console()
     console.print()
     console.print(table_of(trials, best))
@@ -63,7 +63,7 @@ def print_grid(study: Path, points: int) -> None:
             "none: the trials' held-out tokens differ (data, prompt or tokenizer), so their losses do not compare"
         )
     elif best is not None:
-        facts["best"] = f"{best.directory}, by {objective['metric']}"
+        facts["best"] = f"{best.directory}, by {metric}"
         facts["again"] = best.files.command(without=("study=",))
     if list(study.glob("trial-*/wandb/offline-run-*")):
         facts["W&B"] = f"offline; wandb sync {RunDirectory(study)}/trial-*/wandb/offline-run-*"

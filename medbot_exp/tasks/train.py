@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import methodcaller
@@ -14,11 +14,13 @@ import yaml
 from medbot_exp import model, rundir
 from medbot_exp.config import LoraConfig, LoraInit, RunConfig
 from medbot_exp.device import choose_precision
-from medbot_exp.errors import Interrupted, MedbotError, RunDirectoryError, StorageError, resource_error
+from medbot_exp.errors import Interrupted, MedbotError, RunDirectoryError, StorageError, TrialPruned, resource_error
 from medbot_exp.evaluation.measure import Exam
+from medbot_exp.evaluation.score import perplexity
 from medbot_exp.report.console import stderr_console, stdout_console
 from medbot_exp.report.progress import progress_for
 from medbot_exp.report.summary import print_summary
+from medbot_exp.sweep.job import RunningTrial
 from medbot_exp.tasks.start import Inputs, gather, manifest_contents, prepare
 from medbot_exp.tracking import manifest
 from medbot_exp.tracking.record import Mirror, Record
@@ -26,6 +28,9 @@ from medbot_exp.tracking.wandb import Place, open_mirror
 from medbot_exp.training.memory import keep_freed_memory, peak_memory_gib
 
 log = logging.getLogger(__name__)
+
+# The objectives that are known while a model trains, by its held-out loss.
+REPORTED: dict[str, Callable[[float], float]] = {"validation/loss": float, "validation/perplexity": perplexity}
 
 
 @dataclass
@@ -65,14 +70,31 @@ class Job:
     study: str | None
     inputs: Inputs
     clock: Clock
+    trial: RunningTrial | None
+
+    def pruned_at(self, step: int, loss: float) -> bool:
+        """Report the held-out loss of `step` to the study of a search; whether the study ends the trial there."""
+        goals = list(self.config.objective.goals())
+        if self.trial is None or len(goals) > 1 or goals[0] not in REPORTED:
+            return False
+        self.trial.report(step, REPORTED[goals[0]](loss))
+        return self.trial.should_prune()
 
 
 def run(
-    config: RunConfig, directory: rundir.RunDirectory, hydra_files: rundir.HydraFiles, study: str | None
-) -> float | None:
-    """Train one adapter as `config` says; the objective's value.
+    config: RunConfig,
+    directory: rundir.RunDirectory,
+    hydra_files: rundir.HydraFiles,
+    study: str | None,
+    trial: RunningTrial | None,
+) -> float | list[float]:
+    """Train one adapter as `config` says; the objective's value, or the values of several.
+
+    Args:
+        trial: what the run is to the study of a search; None outside of one.
 
     Raises:
+        optuna.TrialPruned: the study ended it; result.json says `pruned`.
         MedbotError: the user can mend it; result.json says `failed` and why, once the directory was claimed.
         Interrupted: the user stopped the run; it can be resumed.
     """
@@ -85,15 +107,22 @@ def run(
             directory.claim(hydra_files)
             rundir.write_json(directory.result, failure(error, clock))
         raise
-    job = Job(config, directory, hydra_files, study, inputs, clock)
+    job = Job(config, directory, hydra_files, study, inputs, clock, trial)
     if config.trainer.resume is None:
         directory.claim(hydra_files)
     with directory.held():
-        resumed_from = None if config.trainer.resume is None else directory.resume(hydra_files)
+        resumed_from = None
+        if config.trainer.resume is not None:
+            resumed_from = directory.resume(hydra_files)
+        elif trial is not None and trial.predecessor is not None:
+            resumed_from = directory.take_over(rundir.RunDirectory(trial.predecessor))
         result, samples, mirror = recorded(job, resumed_from)
+    if result["status"] == "pruned":
+        raise TrialPruned(f"after step {result['steps']}")
     following = next_grid(hydra_files, config.lora) if study is None else None
     print_summary(stdout_console(), result, samples, directory, mirror.description, following)
-    return result["objective"][config.objective.metric]
+    values = list(result["objective"].values())
+    return values[0] if len(values) == 1 else values
 
 
 def recorded(job: Job, resumed_from: int | None) -> tuple[dict[str, Any], list[dict[str, Any]], Mirror]:
@@ -150,6 +179,8 @@ def hand_over(record: Record, result: dict[str, Any], samples: list[dict[str, An
     if result["status"] == "complete":
         record.tell(lambda mirror: mirror.adapter(record.directory.adapter))
     record.tell(lambda mirror: mirror.summarize(result))
+    if result["status"] != "complete":
+        record.tell(lambda mirror: mirror.tag(result["status"]))
     record.tell(lambda mirror: mirror.finish(1 if result["status"] == "failed" else 0))
 
 
@@ -181,6 +212,8 @@ def perform(job: Job, record: Record, resumed_from: int | None) -> tuple[dict[st
         )
         name = config.name if job.study is None else directory.path.name
         contents = manifest_contents(config, name, job.study, job.inputs, loaded, prepared, precision.name)
+        if job.trial is not None:
+            contents["run_id"] = job.trial.run_id
         written = manifest.write(directory, contents)
         directory.result.unlink(missing_ok=True)  # of an attempt that failed; this one writes its own
         record.mirror = mirror_of(job, written["run_id"], written["name"], written["study"])
@@ -216,7 +249,22 @@ def perform(job: Job, record: Record, resumed_from: int | None) -> tuple[dict[st
             directory,
             record,
             progress_for(stderr_console()),
+            job.pruned_at,
         )
+    done = {
+        "steps": outcome.step,
+        "adapter_step": outcome.kept_step,
+        "resumed_from": resumed_from,
+        "tokens": outcome.meter.tokens,
+        "tokens_per_second": round(outcome.meter.tokens_per_second(), 1),
+        "peak_memory_gib": round(peak_memory_gib(device), 3),
+        "trainable_parameters": prepared.trainable_parameters,
+    }
+    if outcome.pruned:
+        log.info("pruned after step %d of %d: other trials do better", outcome.step, outcome.steps)
+        metrics = {key: value for key, value in record.known(outcome.step).items() if key.startswith("validation/")}
+        ended = {"status": "pruned", "objective": {}, "metrics": metrics, "before": before}
+        return ended | done | {"seconds": clock.report(), "adapter": None, "error": None}, []
     if outcome.stopped:
         raise Interrupted(f"after step {outcome.step} of {outcome.steps}, with a checkpoint")
     if outcome.step < outcome.steps:
@@ -235,16 +283,10 @@ def perform(job: Job, record: Record, resumed_from: int | None) -> tuple[dict[st
         record.log(outcome.step, added)
     result = {
         "status": "complete",
-        "objective": {config.objective.metric: after[config.objective.metric]},
+        "objective": {metric: (after | done)[metric] for metric in config.objective.goals()},
         "metrics": after,
         "before": before,
-        "steps": outcome.step,
-        "adapter_step": outcome.kept_step,
-        "resumed_from": resumed_from,
-        "tokens": outcome.meter.tokens,
-        "tokens_per_second": round(outcome.meter.tokens_per_second(), 1),
-        "peak_memory_gib": round(peak_memory_gib(device), 3),
-        "trainable_parameters": prepared.trainable_parameters,
+        **done,
         "seconds": clock.report(),
         "adapter": directory.adapter.name,
         "error": None,

@@ -37,6 +37,8 @@ PACKAGES = (
 def write(directory: RunDirectory, contents: Mapping[str, Any]) -> dict[str, Any]:
     """Write manifest.json with this process's environment and `contents`; what it holds now.
 
+    `contents` may hold a `run_id`; without one the run gets an id of its own.
+
     A resumed run keeps the manifest of its first attempt, its id among it, and adds the environment of the new one.
 
     Raises:

@@ -33,6 +33,9 @@ class Mirror:
     def adapter(self, directory: Path) -> None:
         """Take the trained adapter."""
 
+    def tag(self, name: str) -> None:
+        """Take a label that runs are filtered by."""
+
     def finish(self, exit_code: int) -> None:
         """Close with the run's exit code, 130 for a stopped one; nothing is taken afterwards."""
 

@@ -217,5 +217,8 @@ class WandbMirror(Mirror):
             artifact.add_dir(str(directory))
             self.run.log_artifact(artifact)
 
+    def tag(self, name: str) -> None:
+        self.run.tags = (*(self.run.tags or ()), name)
+
     def finish(self, exit_code: int) -> None:
         self.run.finish(exit_code=exit_code)

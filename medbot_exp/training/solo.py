@@ -8,7 +8,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,6 +82,7 @@ class Outcome:
         kept_step: the step whose adapter is in the model now: the best one with early stopping, else the last.
         validation_loss: of the adapter that is in the model now, where it was measured; None otherwise.
         stopped: the user asked to stop before the end.
+        pruned: the study ended it, as others do better.
     """
 
     step: int
@@ -90,6 +91,7 @@ class Outcome:
     validation_loss: float | None
     meter: Meter
     stopped: bool
+    pruned: bool = False
 
 
 @dataclass
@@ -102,7 +104,9 @@ class Observer(TrainerCallback):
     meter: Meter
     stop: Stop
     checkpoint_limit: int
+    pruned_at: Callable[[int, float], bool]
     losses: dict[int, float] = field(default_factory=dict)
+    pruned: bool = False
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.progress.begin(state.global_step, state.max_steps)
@@ -130,6 +134,11 @@ class Observer(TrainerCallback):
             return
         self.record.log(state.global_step, metrics)
         self.progress.update(state.global_step, metrics)
+
+    def on_evaluate(self, args, state, control, metrics, **kwargs):
+        if self.pruned_at(state.global_step, metrics["eval_loss"]):
+            self.pruned = control.should_training_stop = True
+        return control
 
     def on_save(self, args, state, control, **kwargs):
         self.directory.seal_checkpoint(state.global_step)
@@ -196,6 +205,7 @@ def train(
     directory: RunDirectory,
     record: Record,
     progress: Progress,
+    pruned_at: Callable[[int, float], bool],
 ) -> Outcome:
     """Train the adapter in `model` on `rows`; checkpoints, metrics and progress go where they belong.
 
@@ -203,12 +213,13 @@ def train(
 
     Args:
         arguments: what `training_arguments` made of `trainer` and `optimizer`.
+        pruned_at: told the held-out loss of each step where it is measured; whether the training ends there.
 
     Raises:
         DivergenceError: the loss became NaN or infinite.
     """
     meter, stop = Meter(), Stop()
-    observer = Observer(record, progress, directory, meter, stop, trainer.checkpoint_limit)
+    observer = Observer(record, progress, directory, meter, stop, trainer.checkpoint_limit, pruned_at)
     callbacks: list[TrainerCallback] = [observer]
     early_stopping = trainer.early_stopping_patience is not None
     if early_stopping:
@@ -252,7 +263,8 @@ def train(
         kept_step=measured_at,
         validation_loss=observer.losses.get(measured_at),
         meter=meter,
-        stopped=stop.requested and state.global_step < state.max_steps,
+        stopped=stop.requested and state.global_step < state.max_steps and not observer.pruned,
+        pruned=observer.pruned and state.global_step < state.max_steps,
     )
 
 

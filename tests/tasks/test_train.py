@@ -43,7 +43,7 @@ def run(compose, tmp_path):
         config = compose(*small, *overrides)
         config.cache_dir = str(tmp_path / "cache")
         directory = RunDirectory(tmp_path / name)
-        return train.run(config, directory, HydraFiles("", HYDRA, "", "{}"), None), directory
+        return train.run(config, directory, HydraFiles("", HYDRA, "", "{}"), None, None), directory
 
     return perform
 
@@ -248,7 +248,7 @@ def test_killed_before_the_first_line_measures_again(run, compose, tmp_path):
     directory.config.write_text("{}")
     config = compose(*SMALL, "tracking=none")
     config.cache_dir, config.trainer.resume = str(tmp_path / "cache"), str(directory.path)
-    train.run(config, directory, HydraFiles("", HYDRA, "", "{}"), None)
+    train.run(config, directory, HydraFiles("", HYDRA, "", "{}"), None, None)
     assert directory.status() == "complete"
     assert [losses_of(line) for line in read_jsonl(directory.metrics)] == [
         losses_of(line) for line in read_jsonl(whole.metrics)
@@ -262,7 +262,7 @@ def test_resumption_on_other_rows_is_refused(run, compose, tmp_path):
     config.cache_dir, config.trainer.resume = str(tmp_path / "cache"), str(directory.path)
     files = {path: path.read_bytes() for path in directory.path.rglob("*") if path.is_file() and path.name != "run.log"}
     with pytest.raises(RunDirectoryError, match="the rows that it began with"):
-        train.run(config, directory, HydraFiles("", HYDRA, "", "{}"), None)
+        train.run(config, directory, HydraFiles("", HYDRA, "", "{}"), None, None)
     assert {path: path.read_bytes() for path in files} == files and directory.status() is None
 
 

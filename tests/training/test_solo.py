@@ -82,6 +82,7 @@ def fit(config, path, progress=None, model=None):
         directory,
         Record(directory, Mirror()),
         progress or Quiet(),
+        lambda step, loss: False,
     )
     return outcome, model, read_jsonl(directory.metrics)
 

@@ -1,13 +1,21 @@
 """Hydra's plugins of this package: thin classes; what they do is imported when they do it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import MISSING, DictConfig
+
+from medbot_exp.sweep.options import PRUNERS, SAMPLERS, PrunerConf, SamplerConf
 
 
 @dataclass
@@ -19,7 +27,47 @@ class GridConf:
     params: dict[str, str] | None = None
 
 
-ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=GridConf, provider="medbot_exp")
+@dataclass
+class OptunaConf:
+    """hydra/sweeper=optuna: the keys of hydra-optuna-sweeper with its defaults, and those behind them."""
+
+    defaults: list[Any] = field(default_factory=lambda: [{"sampler": "tpe"}, {"pruner": "none"}])
+    _target_: str = "hydra_plugins.medbot_exp.OptunaSweeper"
+    _recursive_: bool = False  # sampler and pruner are built once the search space is known
+    sampler: SamplerConf = MISSING
+    direction: Any = None  # minimize; in our own application what conf/objective says
+    storage: Any = None
+    study_name: str | None = None
+    n_trials: int = 20
+    n_jobs: int = 2
+    max_failure_rate: float = 0.0
+    search_space: dict[str, Any] | None = None
+    params: dict[str, Any] | None = None
+    custom_search_space: str | None = None
+    pruner: PrunerConf = MISSING
+    max_retry: int = 1
+    timeout_seconds: float | None = None
+    on_mismatch: str = "refuse"
+    when: dict[str, Any] | None = None
+
+
+@dataclass
+class LocalConf:
+    """hydra/launcher=local: one fresh process per trial; an Optuna sweep says itself how many at a time."""
+
+    _target_: str = "hydra_plugins.medbot_exp.LocalLauncher"
+    n_jobs: int = 1
+    timeout_seconds: float | None = None
+
+
+STORE = ConfigStore.instance()
+STORE.store(group="hydra/sweeper", name="grid", node=GridConf, provider="medbot_exp")
+STORE.store(group="hydra/sweeper", name="optuna", node=OptunaConf, provider="medbot_exp")
+STORE.store(group="hydra/launcher", name="local", node=LocalConf, provider="medbot_exp")
+for option, sampler in SAMPLERS.items():
+    STORE.store(group="hydra/sweeper/sampler", name=option, node=sampler, provider="medbot_exp")
+for option, pruner in PRUNERS.items():
+    STORE.store(group="hydra/sweeper/pruner", name=option, node=pruner, provider="medbot_exp")
 
 
 class GridSweeper(BasicSweeper):
@@ -45,3 +93,55 @@ class GridSweeper(BasicSweeper):
             print_grid(study, len(points))
         grid.raise_failures(study, [result for batch in results for result in batch])
         return results
+
+
+class OptunaSweeper(Sweeper):
+    """A search by Optuna whose trials and study survive the death of any process."""
+
+    def __init__(self, **settings: Any) -> None:
+        from medbot_exp.sweep.sweeper import Settings
+
+        self.settings = Settings(**settings)
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+
+    def sweep(self, arguments: list[str]) -> None:
+        assert self.config is not None and self.hydra_context is not None and self.task_function is not None
+        from medbot_exp.report.console import stderr_console, stdout_console
+        from medbot_exp.report.results import report
+        from medbot_exp.report.sweep import display_for
+        from medbot_exp.sweep import sweeper
+
+        search = sweeper.prepare(self.settings, self.config, self.hydra_context, arguments)
+        task = search.task(self.task_function)
+        launcher = Plugins.instance().instantiate_launcher(self.hydra_context, task, search.config)
+        workers = sweeper.workers(search, launcher)
+        display = display_for(stderr_console(), search.directions, self.settings.n_jobs)
+        try:
+            sweeper.run(search, task, workers, display)
+        finally:
+            report(search, stdout_console())
+
+
+class LocalLauncher(Launcher):
+    """One fresh process per job, `n_jobs` at a time."""
+
+    def __init__(self, n_jobs: int, timeout_seconds: float | None) -> None:
+        self.n_jobs, self.timeout_seconds = n_jobs, timeout_seconds
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+
+    def pool(self, n_jobs: int, timeout_seconds: float | None) -> Any:
+        """Processes for this launcher's task, `n_jobs` at a time."""
+        from medbot_exp.sweep.launch_local import Pool, slots_for, visible_gpus
+
+        slots = slots_for(n_jobs, visible_gpus())
+        logs = Path(str(self.config.hydra.sweep.dir)) / "logs"
+        return Pool(self.hydra_context, self.config, self.task_function, slots, logs, timeout_seconds)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from medbot_exp.sweep.launch_local import run_all
+
+        return run_all(self.pool(self.n_jobs, self.timeout_seconds), job_overrides, initial_job_idx)

@@ -1,0 +1,123 @@
+"""The end of a search: the best parameters, the command that repeats them, and the study's files."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from omegaconf import OmegaConf
+from rich.console import Console
+
+from medbot_exp.config import RunConfig
+from medbot_exp.report.console import print_facts
+from medbot_exp.report.page import page
+from medbot_exp.report.progress import counted, duration
+from medbot_exp.report.study import Notes, StudySummary, TrialRow, summarize, write_experiment, write_trials_csv
+from medbot_exp.report.svg import number
+from medbot_exp.rundir import HydraFiles, RunDirectory, write_text
+from medbot_exp.sweep.study import RETRY_OF, directory_of, overrides_of, reason_of
+from medbot_exp.sweep.sweeper import Search
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+WANDB_RUNS = "*/wandb/offline-run-*"
+
+
+def report(search: Search, console: Console) -> None:
+    """Write the files of the study of `search` and print what it came to; nothing where no trial began."""
+    folder = search.folder
+    summary = summarize(search.study, metric_names(search), lambda trial: notes(trial, folder))
+    if not any(row.state != "waiting" for row in summary.trials):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    write_trials_csv(folder / "trials.csv", summary)
+    write_results(folder / "optimization_results.yaml", summary)
+    facts = {"study": f"{RunDirectory(folder)} ({tally(summary)})"}
+    again = None
+    if summary.best:
+        best = summary.best[0]
+        overrides = overrides_of(search.ledger().trial(best.number))
+        again = command(search, best, overrides)
+        if len(summary.best) == 1:
+            facts["best"] = f"trial {best.number}, {values(summary, best)}: {parameters(best)}"
+            facts["again"] = again
+            facts |= experiment(search, overrides)
+        else:
+            front = [f"trial {row.number}, {values(summary, row)}: {parameters(row)}" for row in summary.best]
+            facts |= {f"best {place}": text for place, text in enumerate(front, 1)}
+    if list(folder.glob(WANDB_RUNS)):
+        facts["W&B"] = f"offline; wandb sync {RunDirectory(folder)}/{WANDB_RUNS}"
+    seconds = sum(row.seconds or 0.0 for row in summary.trials)
+    write_text(folder / "report.html", page(summary, {"time of all trials": duration(seconds)}, again))
+    facts["page"] = f"{RunDirectory(folder)}/report.html"
+    console.print()
+    print_facts(console, facts)
+
+
+def metric_names(search: Search) -> list[str] | None:
+    """The names of the objectives; None where the application has none."""
+    if OmegaConf.get_type(search.base) is not RunConfig:
+        return None
+    metric = OmegaConf.to_container(search.base)["objective"]["metric"]  # type: ignore[index,call-overload]
+    return list(metric) if isinstance(metric, list) else [str(metric)]
+
+
+def notes(trial: "FrozenTrial", folder: Path) -> Notes:
+    """What the ledger knows of `trial`."""
+    directory = directory_of(trial)
+    if directory is not None and directory.is_relative_to(folder.absolute()):
+        directory = directory.relative_to(folder.absolute())
+    return Notes(reason_of(trial), trial.user_attrs.get(RETRY_OF), None if directory is None else str(directory))
+
+
+def tally(summary: StudySummary) -> str:
+    """How many trials there are of each state."""
+    states = [row.state for row in summary.trials]
+    counts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
+    return f"{counted(len(states), 'trial')}: {', '.join(counts)}"
+
+
+def values(summary: StudySummary, row: TrialRow) -> str:
+    """The objectives of a complete trial with their names."""
+    return ", ".join(
+        f"{name} {number(value)}" for name, value in zip(summary.metric_names, row.values or [], strict=True)
+    )
+
+
+def parameters(row: TrialRow) -> str:
+    """The parameters of a trial, short."""
+    shown = {key: number(value) if isinstance(value, float) else str(value) for key, value in row.params.items()}
+    return " ".join(f"{key.lstrip('+')}={value}" for key, value in shown.items())
+
+
+def command(search: Search, row: TrialRow, overrides: Sequence[str]) -> str:
+    """The command that runs a trial again by itself."""
+    if OmegaConf.get_type(search.base) is RunConfig and row.directory is not None:
+        return HydraFiles.read(RunDirectory(search.folder / row.directory)).command(without=("study=",))
+    return shlex.join(["python", sys.argv[0], *overrides])
+
+
+def experiment(search: Search, overrides: list[str]) -> dict[str, str]:
+    """Write the best trial as a config of its own; the line that tells its command, in our own application."""
+    if OmegaConf.get_type(search.base) is not RunConfig:
+        return {}
+    folder = RunDirectory(search.folder)
+    typed = f"python -m medbot_exp --config-dir={folder} +experiment=best"
+    choices = {group for group in search.base.hydra.runtime.choices if not group.startswith("hydra/")}
+    path = search.folder / "experiment" / "best.yaml"
+    own = [word for word in overrides if not word.startswith("study=")]
+    write_experiment(path, own, choices, [f"The best trial of the study {search.place.name}.   {typed}"])
+    return {"as a config": typed}
+
+
+def write_results(path: Path, summary: StudySummary) -> None:
+    """Write optimization_results.yaml, as hydra-optuna-sweeper does."""
+    content: dict[str, Any] = {"name": "optuna"}
+    if len(summary.directions) > 1:
+        content["solutions"] = [{"params": row.params, "values": row.values} for row in summary.best]
+    elif summary.best and summary.best[0].values:
+        content |= {"best_params": summary.best[0].params, "best_value": summary.best[0].values[0]}
+    write_text(path, yaml.safe_dump(content, sort_keys=False))

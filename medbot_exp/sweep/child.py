@@ -1,0 +1,60 @@
+"""The other end of launch_local: what runs in the process of a trial."""
+
+import faulthandler
+import os
+import pickle
+import signal
+import sys
+from multiprocessing import spawn
+from typing import Any
+
+
+def main() -> None:
+    """Run the job on stdin and write its JobReturn to the file whose number is the first argument."""
+    faulthandler.enable()
+    # A job is asked to end in either way, and ends as at Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    answer = int(sys.argv[1])
+    os.set_inheritable(answer, False)
+    try:
+        spawn.prepare(pickle.load(sys.stdin.buffer))
+        content = run(*pickle.load(sys.stdin.buffer))
+    except KeyboardInterrupt as stop:
+        print(f"stopped {stop}".strip(), file=sys.stderr)
+        sys.exit(130)
+    with os.fdopen(answer, "wb") as file:
+        file.write(content)
+
+
+def run(
+    number: int, overrides: list[str], context: Any, config: Any, task_function: Any, singletons: dict[Any, Any]
+) -> bytes:
+    """The pickled JobReturn of one job."""
+    import cloudpickle
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.core.singleton import Singleton
+    from hydra.core.utils import JobReturn, run_job, setup_globals
+    from omegaconf import open_dict
+
+    setup_globals()
+    Singleton.set_state(singletons)
+    composed = context.config_loader.load_sweep_config(config, overrides)
+    with open_dict(composed):
+        composed.hydra.job.id = f"{composed.hydra.job.name}_{number}"
+        composed.hydra.job.num = number
+    HydraConfig.instance().set_config(composed)
+    returned = run_job(
+        hydra_context=context,
+        task_function=task_function,
+        config=composed,
+        job_dir_key="hydra.sweep.dir",
+        job_subdir_key="hydra.sweep.subdir",
+    )
+    try:
+        return cloudpickle.dumps(returned)
+    except Exception:  # what a task function returns or raises may hold anything; its text is enough
+        value = returned._return_value
+        text = RuntimeError(f"{type(value).__name__}: {value}")
+        kept = text if isinstance(value, BaseException) else repr(value)
+        return cloudpickle.dumps(JobReturn(overrides=returned.overrides, status=returned.status, _return_value=kept))

@@ -1,0 +1,254 @@
+"""A trial in its own process: takes up its ticket, reports, learns whether it is pruned, and ends itself.
+
+Any Hydra application's task function can ask for `current_trial()` to report to it and to be pruned:
+
+    trial = current_trial()
+    if trial is not None:
+        trial.report(step, loss)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+"""
+
+import hashlib
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import TaskFunction
+from omegaconf import DictConfig
+
+from medbot_exp.errors import MedbotError, TrialPruned, resource_error
+from medbot_exp.sweep.outcome import Outcome
+from medbot_exp.sweep.owner import BEAT_SECONDS, Owner
+from medbot_exp.sweep.storage import patiently
+from medbot_exp.sweep.study import BEAT, JOB, TICKET, UID, Place, Ticket, tell
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.pruners import BasePruner
+    from optuna.samplers import BaseSampler
+
+log = logging.getLogger(__name__)
+
+
+class TrialLost(Exception):
+    """The study gave this trial up: it was declared dead, or its ticket went to another process."""
+
+
+@dataclass
+class RunningTrial:
+    """The trial that this process runs.
+
+    Attributes:
+        directory: where it writes.
+        predecessor: the directory of the trial whose work it goes on with, if it tries one again.
+        uid: tells its study from every other.
+    """
+
+    study: "Study"
+    trial_id: int
+    number: int
+    directory: Path
+    predecessor: Path | None
+    uid: str
+    lost: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def run_id(self) -> str:
+        """The trial's id in W&B: the same however often it is told, another in every other study."""
+        return hashlib.sha256(f"{self.uid} {self.number}".encode()).hexdigest()[:8]
+
+    @property
+    def study_name(self) -> str:
+        """The study's name."""
+        return self.study.study_name
+
+    def report(self, step: int, value: float) -> None:
+        """Tell the study the objective's value at `step`.
+
+        Raises:
+            TrialLost: the study gave this trial up.
+        """
+        self._write(lambda: self._storage.set_trial_intermediate_value(self.trial_id, step, float(value)))
+
+    def should_prune(self) -> bool:
+        """Whether the study wants the trial to end here.
+
+        Raises:
+            TrialLost: the study gave this trial up.
+        """
+        if self.lost.is_set():
+            raise TrialLost(self._gone())
+        trial = patiently(lambda: self._storage.get_trial(self.trial_id))
+        return bool(trial.intermediate_values) and patiently(lambda: self.study.pruner.prune(self.study, trial))
+
+    def set_constraint(self, key: str, value: float) -> None:
+        """Note a constraint, which is met where `value` is at most zero; samplers and the best trial regard it."""
+        self._write(lambda: self._storage.set_trial_system_attr(self.trial_id, f"constraints:{key}", float(value)))
+
+    def set_user_attr(self, key: str, value: Any) -> None:
+        """Note something about the trial that JSON can hold."""
+        self._write(lambda: self._storage.set_trial_user_attr(self.trial_id, key, value))
+
+    def end(self, outcome: Outcome) -> None:
+        """Write `outcome` down and tell the study.
+
+        Raises:
+            TrialLost: the study gave this trial up.
+        """
+        outcome.write(self.directory)
+        self._write(lambda: tell(self.study, self._storage.get_trial(self.trial_id), outcome), ending=True)
+
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Show other hosts that this process lives, and learn from them whether the trial was given up."""
+        over = threading.Event()
+
+        def beat() -> None:
+            count = 0
+            while not over.wait(BEAT_SECONDS):
+                count += 1
+                try:
+                    self._storage.set_trial_system_attr(self.trial_id, BEAT, count)
+                except Exception as error:  # a database that is away comes back; what it lost, the next beat makes good
+                    self._notice(error)
+
+        thread = threading.Thread(target=beat, name="beat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join(timeout=1)
+
+    @property
+    def _storage(self) -> Any:
+        return self.study._storage
+
+    def _notice(self, error: Exception) -> bool:
+        from optuna.exceptions import UpdateFinishedTrialError
+
+        if isinstance(error, UpdateFinishedTrialError):
+            self.lost.set()
+        return self.lost.is_set()
+
+    def _write(self, action: Callable[[], None], ending: bool = False) -> None:
+        try:
+            patiently(action)
+        except Exception as error:
+            finished = self._storage.get_trial(self.trial_id).state.is_finished() if ending else False
+            if finished or self._notice(error):
+                raise TrialLost(self._gone()) from error
+            raise
+
+    def _gone(self) -> str:
+        return f"trial {self.number} of {self.study_name} was given up by its study: its result does not count"
+
+
+_current: ContextVar[RunningTrial | None] = ContextVar("medbot_exp_trial", default=None)
+
+
+def current_trial() -> RunningTrial | None:
+    """The trial that the calling task function is run for; None outside of a study."""
+    return _current.get()
+
+
+class TrackedTask:
+    """A Hydra task function that ends its trial itself: wherever a launcher takes it, a dead parent loses nothing."""
+
+    def __init__(
+        self,
+        task_function: TaskFunction,
+        place: Place,
+        sampler: "BaseSampler",
+        pruner: "BasePruner",
+        objectives: int,
+    ):
+        self.task_function = task_function
+        self.place, self.sampler, self.pruner = place, sampler, pruner
+        self.objectives = objectives
+        self.tickets: dict[int, Ticket] = {}
+
+    def __call__(self, cfg: DictConfig) -> Any:
+        import optuna
+
+        settings = HydraConfig.get()
+        ticket = self.tickets[settings.job.num]
+        trial = self.claim(ticket, Path(settings.runtime.output_dir))
+        token = _current.set(trial)
+        try:
+            with trial.beating():
+                outcome = Outcome("complete", self.values(self.task_function(cfg)))
+        except TrialLost:
+            raise
+        except KeyboardInterrupt:
+            # The controller closes it: the parameters are enqueued again, which takes the ledger.
+            Outcome("stopped", reason="stopped by the user").write(trial.directory)
+            raise
+        except BaseException as error:
+            if isinstance(error, TrialPruned | optuna.TrialPruned):
+                outcome = Outcome("pruned")
+            else:
+                trial.end(Outcome("failed", reason=reason(error)))
+                raise
+        finally:
+            _current.reset(token)
+        trial.end(outcome)
+        return outcome.values if self.objectives > 1 or outcome.values is None else outcome.values[0]
+
+    def claim(self, ticket: Ticket, directory: Path) -> RunningTrial:
+        """Take up `ticket` for this process.
+
+        Raises:
+            TrialLost: another process has it.
+        """
+        study = patiently(lambda: self.place.load(self.sampler, self.pruner))
+        storage: Any = study._storage
+        trial_id = storage.get_trial_id_from_study_id_trial_number(study._study_id, ticket.number)
+        job = {"key": ticket.key, "owner": Owner.this().content(), "directory": str(directory.absolute())}
+
+        def take() -> bool:
+            with self.place.address.exclusive():
+                trial = storage.get_trial(trial_id)
+                held: Mapping[str, Any] = trial.system_attrs.get(TICKET, {})
+                taken = trial.system_attrs.get(JOB, {}).get("key")
+                # The same key in the job: this process took it, and the answer of the storage got lost.
+                if trial.state.name != "RUNNING" or held.get("key") != ticket.key or taken not in (None, ticket.key):
+                    return False
+                if taken is not None and trial.system_attrs[JOB]["owner"] != job["owner"]:
+                    return False
+                storage.set_trial_system_attr(trial_id, JOB, job)
+                return True
+
+        if not patiently(take):
+            raise TrialLost(f"trial {ticket.number} of {self.place.name} was given to another process")
+        uid = storage.get_study_system_attrs(study._study_id)[UID]
+        predecessor = None if ticket.predecessor is None else Path(ticket.predecessor)
+        return RunningTrial(study, trial_id, ticket.number, directory.absolute(), predecessor, uid)
+
+    def values(self, returned: Any) -> list[float]:
+        """The objectives' values that a task function returned.
+
+        Raises:
+            ValueError: it returned something else.
+        """
+        expected = "a number" if self.objectives == 1 else f"{self.objectives} numbers"
+        try:
+            values = [float(value) for value in (returned if self.objectives > 1 else [returned])]
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"the task function must return {expected}, but returned {returned!r}") from error
+        if len(values) != self.objectives or any(value != value for value in values):
+            raise ValueError(f"the task function must return {expected}, but returned {returned!r}")
+        return values
+
+
+def reason(error: BaseException) -> str:
+    """Why a trial failed, for a person."""
+    known = error if isinstance(error, MedbotError) else resource_error(error)
+    return str(known) if known else f"{type(error).__name__}: {error}"

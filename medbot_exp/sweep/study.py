@@ -1,0 +1,305 @@
+"""The study as a ledger: which trial is whose, which ones count, and what a crash left open.
+
+Beside what Optuna keeps, a trial has three notes: the `ticket` that a controller wrote when it asked for the trial,
+the `job` that a process wrote when it took the ticket up, and the `end`, where the trial failed. A ticket without a
+living holder and without a job is given out again under the same number: nothing of it began. A trial whose job died
+is failed, and its parameters are enqueued under a new number, up to `max_retry` times: whoever wakes up late finds
+its own trial failed and its own directory to itself.
+"""
+
+import uuid
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from medbot_exp.errors import ConfigError
+from medbot_exp.sweep.outcome import Outcome, read_outcome
+from medbot_exp.sweep.owner import STALE_SECONDS, Owner, Watch
+from medbot_exp.sweep.storage import Address, patiently
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.pruners import BasePruner
+    from optuna.samplers import BaseSampler
+    from optuna.trial import FrozenTrial
+
+    from medbot_exp.sweep.space import SearchSpace
+
+TICKET, JOB, BEAT, END = "medbot_exp:ticket", "medbot_exp:job", "medbot_exp:beat", "medbot_exp:end"
+PLAN, UID = "medbot_exp:plan", "medbot_exp:uid"
+RETRY_OF, RETRIES = "retry_of", "retries"
+
+
+@dataclass(frozen=True)
+class Place:
+    """How any process finds the study: holds no secret and can be pickled."""
+
+    address: Address
+    name: str
+
+    def load(self, sampler: "BaseSampler | None", pruner: "BasePruner | None") -> "Study":
+        """The study, which exists."""
+        import optuna
+
+        return optuna.load_study(study_name=self.name, storage=self.address.open(), sampler=sampler, pruner=pruner)
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """The right to run a trial, once.
+
+    Attributes:
+        predecessor: the directory of the trial whose work this one goes on with.
+    """
+
+    number: int
+    key: str
+    overrides: tuple[str, ...]
+    predecessor: str | None
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A trial that its job left open, and what became of it.
+
+    Attributes:
+        successor: the number under which its parameters are tried again.
+    """
+
+    number: int
+    outcome: Outcome
+    successor: int | None
+
+
+def open_study(
+    place: Place,
+    directions: Sequence[str],
+    sampler: "BaseSampler",
+    pruner: "BasePruner",
+    plan: Mapping[str, Any],
+) -> "Study":
+    """The study of `plan`, made where there was none.
+
+    Raises:
+        ConfigError: the study that is there was begun with another plan.
+        StorageError: the storage cannot be used.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # what there is to tell, the display tells
+    storage = place.address.open()  # a server that is not there is told at once
+    with place.address.exclusive():
+        study = optuna.create_study(
+            study_name=place.name,
+            storage=storage,
+            sampler=sampler,
+            pruner=pruner,
+            directions=list(directions),  # type: ignore[arg-type]
+            load_if_exists=True,
+        )
+        attrs = storage.get_study_system_attrs(study._study_id)
+        found = [direction.name.lower() for direction in study.directions]
+        if found != list(directions):
+            differing = [("direction", found, list(directions))]
+        else:
+            differing = [] if PLAN not in attrs else differences(attrs[PLAN], dict(plan))
+        if differing:
+            shown = "\n".join(f"  {key}: {old} there, {new} here" for key, old, new in differing[:5])
+            more = f"\n  and {len(differing) - 5} more" if len(differing) > 5 else ""
+            raise ConfigError(
+                f"a study goes on with the command that began it, but {place.name} differs in\n{shown}{more}\n"
+                "Type its own command, or add hydra.sweeper.on_mismatch=new for a new study beside it"
+            )
+        if PLAN not in attrs:
+            storage.set_study_system_attr(study._study_id, UID, uuid.uuid4().hex)
+            storage.set_study_system_attr(study._study_id, PLAN, dict(plan))
+    return study
+
+
+def differences(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """(dotted key, old, new) of every leaf that two nested dicts do not share."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(key for key in new if key not in old)]
+        return [
+            line
+            for key in keys
+            for line in differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else str(key))
+        ]
+    return [] if old == new else [(prefix, old, new)]
+
+
+class Ledger:
+    """What one controller does with a study. Several controllers, on several hosts, may do so at once."""
+
+    def __init__(
+        self, place: Place, study: "Study", space: "SearchSpace", config: DictConfig, n_trials: int, max_retry: int
+    ):
+        self.place, self.study, self.space, self.config = place, study, space, config
+        self.n_trials, self.max_retry = n_trials, max_retry
+        self.storage = study._storage
+        self.owner = Owner.this()
+        self.watch = Watch()
+
+    def trials(self) -> "list[FrozenTrial]":
+        """All trials, by number."""
+        return self.storage.get_all_trials(self.study._study_id, deepcopy=False)
+
+    def next(self) -> Ticket | None:
+        """A ticket for the next trial; None while those that there are make `n_trials`."""
+        return patiently(self._next)
+
+    def _next(self) -> Ticket | None:
+        import optuna
+
+        with self.place.address.exclusive():
+            trials = self.trials()
+            waiting = any(trial.state.name == "WAITING" for trial in trials)
+            orphan = next((trial for trial in trials if self.ownerless(trial)), None)
+            if orphan is not None:
+                trial = optuna.trial.Trial(self.study, orphan._trial_id)
+            elif waiting or len(counted(trials)) < self.n_trials:
+                trial = self.study.ask()
+            else:
+                return None
+            overrides = self.space.suggest(trial, self.config)
+            key = uuid.uuid4().hex
+            note: dict[str, Any] = {"key": key, "owner": self.owner.content(), "overrides": overrides}
+            self.storage.set_trial_system_attr(trial._trial_id, TICKET, note)
+            return Ticket(trial.number, key, tuple(overrides), self.predecessor(trial.user_attrs, trials))
+
+    def ownerless(self, trial: "FrozenTrial") -> bool:
+        """Whether nobody will ever run `trial`, which was asked for."""
+        if trial.state.name != "RUNNING" or JOB in trial.system_attrs:
+            return False
+        # Both are written under the lock that is held now, so a trial without a ticket lost its controller between.
+        return TICKET not in trial.system_attrs or self.dead(trial, trial.system_attrs[TICKET])
+
+    def dead(self, trial: "FrozenTrial", note: Mapping[str, Any]) -> bool:
+        """Whether the owner in a ticket or a job of `trial` is no more."""
+        lives = Owner.of(note["owner"]).lives()
+        if lives is not None:
+            return not lives
+        return self.watch.still(trial.number, trial.system_attrs.get(BEAT)) > STALE_SECONDS
+
+    def predecessor(self, user_attrs: Mapping[str, Any], trials: "list[FrozenTrial]") -> str | None:
+        """The directory of the trial that one with `user_attrs` tries again."""
+        if RETRY_OF not in user_attrs:
+            return None
+        job = trials[user_attrs[RETRY_OF]].system_attrs.get(JOB)
+        return None if job is None else str(job["directory"])
+
+    def settle(self, besides: Container[int]) -> list[Settled]:
+        """Close what dead jobs left open, but for the trials `besides`, whose end the caller sees itself.
+
+        A result that was written counts, whether or not its job came to tell it.
+        """
+        return patiently(lambda: self._settle(besides))
+
+    def _settle(self, besides: Container[int]) -> list[Settled]:
+        def dead_trials() -> "list[FrozenTrial]":
+            running = [trial for trial in self.trials() if trial.state.name == "RUNNING" and JOB in trial.system_attrs]
+            foreign = [trial for trial in running if trial.number not in besides]
+            return [trial for trial in foreign if self.dead(trial, trial.system_attrs[JOB])]
+
+        if not dead_trials():
+            return []
+        with self.place.address.exclusive():
+            dead = dead_trials()
+            return [self.close(trial, Outcome("died", reason="its process is gone")) for trial in dead]
+
+    def ended(self, number: int, otherwise: Outcome) -> Settled | None:
+        """Close trial `number`, whose job has ended; None where it is closed.
+
+        Args:
+            otherwise: what to make of it if it left no result.
+        """
+        return patiently(lambda: self._ended(number, otherwise))
+
+    def _ended(self, number: int, otherwise: Outcome) -> Settled | None:
+        if self.trial(number).state.is_finished():
+            return None
+        with self.place.address.exclusive():
+            trial = self.trial(number)
+            return None if trial.state.is_finished() else self.close(trial, otherwise)
+
+    def trial(self, number: int) -> "FrozenTrial":
+        """Trial `number` as it is now."""
+        trial_id = self.storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
+        return self.storage.get_trial(trial_id)
+
+    def close(self, trial: "FrozenTrial", otherwise: Outcome) -> Settled:
+        """End `trial`, which no process runs: by the result in its directory, else by `otherwise`."""
+        job = trial.system_attrs.get(JOB)
+        found = None if job is None else read_outcome(Path(job["directory"]))
+        outcome = found or otherwise
+        successor = None
+        if outcome.state in ("died", "stopped") and self.may_retry(trial, outcome):
+            # Before it fails: a crash between the two leaves a trial that is found again, not one that is lost.
+            successor = self.enqueue_again(trial, outcome)
+        tell(self.study, trial, outcome)
+        return Settled(trial.number, outcome, successor)
+
+    def may_retry(self, trial: "FrozenTrial", outcome: Outcome) -> bool:
+        """Whether the parameters of `trial` are to be tried again."""
+        return outcome.state == "stopped" or trial.user_attrs.get(RETRIES, 0) < self.max_retry
+
+    def enqueue_again(self, trial: "FrozenTrial", outcome: Outcome) -> int:
+        """Enqueue the parameters of `trial`, once; the number of its successor."""
+        successor = successor_of(trial, self.trials())
+        if successor is None:
+            spent = trial.user_attrs.get(RETRIES, 0) + (outcome.state == "died")
+            self.study.enqueue_trial(trial.params, user_attrs={RETRY_OF: trial.number, RETRIES: spent})
+            successor = successor_of(trial, self.trials())
+            assert successor is not None
+        return successor
+
+
+def tell(study: "Study", trial: "FrozenTrial", outcome: Outcome) -> None:
+    """End `trial` in the study as `outcome` says.
+
+    Raises:
+        ValueError: it ended before, or its values are no numbers.
+        optuna.exceptions.UpdateFinishedTrialError: another process ended it at this moment.
+    """
+    from optuna.trial import TrialState
+
+    state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}.get(outcome.state, TrialState.FAIL)
+    if state is TrialState.FAIL:
+        note = {"state": outcome.state, "reason": outcome.reason}
+        study._storage.set_trial_system_attr(trial._trial_id, END, note)
+    try:
+        study.tell(trial.number, outcome.values if state is TrialState.COMPLETE else None, state)
+    except RuntimeError as error:
+        # Samplers that have nothing left to suggest stop a loop of Optuna's own, which this is not.
+        if "Study.stop" not in str(error):
+            raise
+
+
+def successor_of(trial: "FrozenTrial", trials: "list[FrozenTrial]") -> int | None:
+    """The number of the trial that tries `trial` again."""
+    return next((other.number for other in trials if other.user_attrs.get(RETRY_OF) == trial.number), None)
+
+
+def counted(trials: "list[FrozenTrial]") -> "list[FrozenTrial]":
+    """The trials that count towards n_trials: all but those that were tried again."""
+    again = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+    return [trial for trial in trials if trial.number not in again]
+
+
+def overrides_of(trial: "FrozenTrial") -> list[str]:
+    """The overrides that `trial` was started with."""
+    return list(trial.system_attrs[TICKET]["overrides"]) if TICKET in trial.system_attrs else []
+
+
+def directory_of(trial: "FrozenTrial") -> Path | None:
+    """Where `trial` writes; None where no process took it up."""
+    return Path(trial.system_attrs[JOB]["directory"]) if JOB in trial.system_attrs else None
+
+
+def reason_of(trial: "FrozenTrial") -> str | None:
+    """Why a failed `trial` failed."""
+    end = trial.system_attrs.get(END)
+    return None if end is None else end["reason"]

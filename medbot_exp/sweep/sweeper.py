@@ -1,0 +1,422 @@
+"""The controller of a search: asks for trials, starts them, closes what they leave open, until n_trials are done."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from medbot_exp.config import RunConfig
+from medbot_exp.errors import ConfigError, TrialError
+from medbot_exp.rules import typed
+from medbot_exp.rundir import RESUME_IGNORES
+from medbot_exp.sweep import grid
+from medbot_exp.sweep.job import TrackedTask, reason
+from medbot_exp.sweep.launch_batches import Batches
+from medbot_exp.sweep.launch_local import Ended
+from medbot_exp.sweep.outcome import Outcome
+from medbot_exp.sweep.space import SearchSpace, assignment, fractions, read_space, unknown_keys
+from medbot_exp.sweep.storage import Address, address_of
+from medbot_exp.sweep.study import Ledger, Place, Settled, Ticket, counted, open_study, reason_of
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.pruners import BasePruner
+    from optuna.samplers import BaseSampler
+    from optuna.trial import FrozenTrial
+
+log = logging.getLogger(__name__)
+
+# How often the study is looked at: for the display, and for jobs that died elsewhere.
+LOOK_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """hydra.sweeper: keys as in conf, of which README tells."""
+
+    sampler: Any
+    pruner: Any
+    direction: Any
+    storage: Any
+    study_name: str | None
+    n_trials: int
+    n_jobs: int
+    max_failure_rate: float
+    max_retry: int
+    timeout_seconds: float | None
+    on_mismatch: str
+    search_space: Any
+    custom_search_space: str | None
+    params: Any
+    when: Any
+
+
+class Workers(Protocol):
+    """What runs trials: launch_local.Pool, or launch_batches.Batches."""
+
+    running: list[Any]
+
+    def free(self) -> int:
+        """How many more trials may start."""
+
+    def start(self, number: int, overrides: Sequence[str]) -> None:
+        """Start a trial."""
+
+    def ended(self, wait_seconds: float) -> list[Ended]:
+        """Those that ended."""
+
+    def stop(self) -> list[Ended]:
+        """End all."""
+
+
+class Display(Protocol):
+    """Shows a person how the search goes."""
+
+    def look(self, trials: "list[FrozenTrial]", left: int) -> None:
+        """The trials as they are now, and how many are still to come."""
+
+    def settled(self, settled: Settled) -> None:
+        """A trial was closed by the controller."""
+
+    def end(self) -> None:
+        """The search is over, however it ended."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search that can begin: every part of the command made sense.
+
+    Attributes:
+        config: the controller's, without the storage's password.
+        base: what the fixed overrides compose to.
+    """
+
+    settings: Settings
+    config: DictConfig
+    base: DictConfig
+    space: SearchSpace
+    directions: list[str]
+    sampler: "BaseSampler"
+    pruner: "BasePruner"
+    place: Place
+    study: "Study"
+
+    @property
+    def folder(self) -> Path:
+        """The directory of the study."""
+        return Path(str(self.config.hydra.sweep.dir))
+
+    def task(self, task_function: TaskFunction) -> TrackedTask:
+        """`task_function`, ending its trials itself."""
+        return TrackedTask(task_function, self.place, self.sampler, self.pruner, len(self.directions))
+
+    def ledger(self) -> Ledger:
+        """The study as this controller writes it."""
+        settings = self.settings
+        return Ledger(self.place, self.study, self.space, self.base, self.trials_asked(), settings.max_retry)
+
+    def trials_asked(self) -> int:
+        """How many trials the study is to have: a grid has no more than its points."""
+        from optuna.samplers import GridSampler
+
+        asked = self.settings.n_trials
+        return min(asked, len(self.sampler._all_grids)) if isinstance(self.sampler, GridSampler) else asked
+
+
+def prepare(settings: Settings, config: DictConfig, context: HydraContext, arguments: Sequence[str]) -> Search:
+    """The search that `hydra.sweeper` and the command line ask for, its study opened.
+
+    Raises:
+        ConfigError: every fault that can be found before the first trial.
+        StorageError: the storage cannot be used.
+    """
+    from medbot_exp.sweep.samplers import build_pruner, build_sampler
+
+    loader = context.config_loader
+    faults = setting_faults(settings)
+    if faults:
+        raise ConfigError("\n".join(faults))
+    space = read_space(
+        settings.params, settings.search_space, settings.when, settings.custom_search_space, arguments, loader
+    )
+    base = loader.load_sweep_config(config, [assignment(key, text) for key, text in space.fixed.items()])
+    faults = unknown_keys(space, base) + fractions(space, base)
+    if faults:
+        raise ConfigError("\n".join(faults))
+    directions = directions_of(settings.direction, base)
+    sampler = build_sampler(settings.sampler, space, directions)
+    pruner = build_pruner(settings.pruner, directions)
+    if OmegaConf.get_type(base) is RunConfig:
+        grid.check([loader.load_sweep_config(config, point) for point in sample_points(space, base)])
+    folder = Path(str(config.hydra.sweep.dir))
+    given = settings.storage
+    storage = instantiate(given) if OmegaConf.is_config(given) or isinstance(given, Mapping) else given
+    address = address_of(storage, folder / "study.db")
+    hide_password(config, address)
+    place = Place(address, settings.study_name or folder.name)
+    plan = {"space": {key: value for key, value in space.describe().items() if key != "fixed"}, **base_plan(base)}
+    try:
+        study = open_study(place, directions, sampler, pruner, plan)
+    except ConfigError:
+        if settings.on_mismatch != "new":
+            raise
+        place, study = open_beside(config, place, folder, given is None, directions, sampler, pruner, plan)
+    return Search(settings, config, base, space, directions, sampler, pruner, place, study)
+
+
+def setting_faults(settings: Settings) -> list[str]:
+    """What to say of the numbers in hydra.sweeper that cannot be."""
+    rules = [
+        ("n_trials >= 1", settings.n_trials >= 1, "n_trials", "it counts trials"),
+        ("n_jobs >= 1", settings.n_jobs >= 1, "n_jobs", "it counts trials at a time"),
+        ("0 <= max_failure_rate <= 1", 0 <= settings.max_failure_rate <= 1, "max_failure_rate", "try 0.5"),
+        ("max_retry >= 0", settings.max_retry >= 0, "max_retry", "0 tries none again"),
+        (
+            "timeout_seconds > 0",
+            settings.timeout_seconds is None or settings.timeout_seconds > 0,
+            "timeout_seconds",
+            "null waits for ever",
+        ),
+        ("on_mismatch", settings.on_mismatch in ("refuse", "new"), "on_mismatch", "it is refuse or new"),
+    ]
+    return [
+        f"`hydra.sweeper.{rule}` must hold, but got hydra.sweeper.{key}={getattr(settings, key)}; {remedy}"
+        for rule, holds, key, remedy in rules
+        if not holds
+    ]
+
+
+def directions_of(direction: Any, base: DictConfig) -> list[str]:
+    """`minimize` or `maximize` of each objective."""
+    if OmegaConf.get_type(base) is RunConfig:
+        goals = typed(grid.without_hydra(base)).objective.goals().values()
+        own = [goal.name for goal in goals]
+        if direction is not None and directions_of(direction, OmegaConf.create()) != own:
+            raise ConfigError(
+                f"`hydra.sweeper.direction` follows from `objective.direction`, but got {direction} and {own}; "
+                "leave it out"
+            )
+        return own
+    if direction is None:
+        return ["minimize"]
+    several = OmegaConf.to_container(direction) if OmegaConf.is_config(direction) else direction
+    names = [str(getattr(each, "name", each)) for each in (several if isinstance(several, list | tuple) else [several])]
+    wrong = [name for name in names if name not in ("minimize", "maximize")]
+    if wrong or not names:
+        raise ConfigError(
+            f"`hydra.sweeper.direction` must be minimize or maximize, or a list of them, but got {direction}; "
+            "try hydra.sweeper.direction=minimize"
+        )
+    return names
+
+
+def sample_points(space: SearchSpace, base: DictConfig) -> list[list[str]]:
+    """Overrides of trials that together have each choice, and each end of a range; none of a custom search space."""
+    from optuna.distributions import CategoricalDistribution
+    from optuna.trial import FixedTrial
+
+    if space.extend is not None:
+        return []
+    ends: dict[str, list[Any]] = {
+        key: list(each.choices) if isinstance(each, CategoricalDistribution) else [each.low, each.high]  # type: ignore[attr-defined]
+        for key, each in space.distributions.items()
+    }
+    first = {key: values[0] for key, values in ends.items()}
+    points = [first] + [{**first, key: value} for key, values in ends.items() for value in values[1:]]
+    return [space.suggest(FixedTrial(point), base) for point in points]  # type: ignore[arg-type]
+
+
+def hide_password(config: DictConfig, address: Address) -> None:
+    """Put `address`, which has no password, where Hydra writes what the user gave."""
+    with open_dict(config):
+        if isinstance(config.hydra.sweeper.storage, str) and not OmegaConf.is_interpolation(
+            config.hydra.sweeper, "storage"
+        ):
+            config.hydra.sweeper.storage = address.url
+        config.hydra.overrides.hydra = [
+            f"hydra.sweeper.storage='{address.url}'" if word.lstrip("+").startswith("hydra.sweeper.storage=") else word
+            for word in config.hydra.overrides.hydra
+        ]
+
+
+def base_plan(base: DictConfig) -> dict[str, Any]:
+    """What the fixed part of a command says, as far as it changes what trials compute."""
+    content = OmegaConf.to_container(grid.without_hydra(base), resolve=False, enum_to_str=True)
+    assert isinstance(content, dict)
+    if OmegaConf.get_type(base) is RunConfig:
+        ignored = {name.rstrip(".") for name in RESUME_IGNORES}
+        content = {key: value for key, value in content.items() if key not in ignored}
+    return {str(key): value for key, value in content.items()}
+
+
+def open_beside(
+    config: DictConfig,
+    place: Place,
+    folder: Path,
+    default: bool,
+    directions: list[str],
+    sampler: "BaseSampler",
+    pruner: "BasePruner",
+    plan: Mapping[str, Any],
+) -> tuple[Place, "Study"]:
+    """The first study beside `place`, <name>-2 and so on, that is new or has this plan."""
+    for count in range(2, 1000):
+        name, beside = f"{place.name}-{count}", folder.with_name(f"{folder.name}-{count}")
+        address = address_of(None, beside / "study.db") if default else place.address
+        with suppress(ConfigError):
+            study = open_study(Place(address, name), directions, sampler, pruner, plan)
+            with open_dict(config):
+                config.hydra.sweep.dir = str(beside)
+                config.hydra.overrides.hydra = [*config.hydra.overrides.hydra, f"hydra.sweep.dir='{beside}'"]
+            log.info("The study %s differs from this command: this is %s, in %s", place.name, name, beside)
+            return Place(address, name), study
+    raise ConfigError(f"a new study needs a free name, but {place.name}-2 to {place.name}-999 exist; choose another")
+
+
+def run(search: Search, task: TrackedTask, workers: Workers, display: Display) -> None:
+    """Run trials until the study has all that it is to have.
+
+    Raises:
+        TrialError: more trials failed than `max_failure_rate` lets.
+        KeyboardInterrupt: the user stopped it; trials that were running are enqueued again.
+    """
+    controller = Controller(search, task, workers, display)
+    try:
+        controller.work()
+    except BaseException:
+        controller.stop()
+        raise
+    finally:
+        display.end()
+
+
+class Controller:
+    """One process that runs trials of a study."""
+
+    def __init__(self, search: Search, task: TrackedTask, workers: Workers, display: Display):
+        self.search, self.task, self.workers, self.display = search, task, workers, display
+        self.ledger = search.ledger()
+        self.failures: list[tuple[int, Outcome]] = []
+        self.mine: set[int] = set()
+        self.looked = -LOOK_SECONDS
+
+    def work(self) -> None:
+        """Until nothing is left to do, here or elsewhere."""
+        self.look()
+        while True:
+            self.start_all()
+            if not self.workers.running:
+                # Others' trials are waited for: one whose process dies comes back here.
+                if not any(trial.state.name in ("RUNNING", "WAITING") for trial in self.ledger.trials()):
+                    break
+                time.sleep(LOOK_SECONDS)
+            for ended in self.workers.ended(LOOK_SECONDS):
+                self.close(ended)
+            if time.monotonic() - self.looked > LOOK_SECONDS:
+                self.look()
+        self.look()
+
+    def start_all(self) -> None:
+        """Start trials while there is room and work."""
+        while self.workers.free():
+            ticket = self.ledger.next()
+            if ticket is None:
+                return
+            self.start(ticket)
+
+    def start(self, ticket: Ticket) -> None:
+        """Start the trial of `ticket`."""
+        self.mine.add(ticket.number)
+        self.task.tickets = {ticket.number: ticket, **self.still_needed()}
+        self.workers.start(ticket.number, ticket.overrides)
+
+    def still_needed(self) -> dict[int, Ticket]:
+        """The tickets of trials that a batch has yet to start."""
+        return {number: ticket for number, ticket in self.task.tickets.items() if number in self.mine}
+
+    def close(self, ended: Ended) -> None:
+        """See to it that the study knows how the trial ended."""
+        settled = self.ledger.ended(ended.number, outcome_of(ended))
+        self.mine.discard(ended.number)
+        if settled is not None:
+            self.display.settled(settled)
+        self.note_failure(ended.number)
+        self.look()
+
+    def note_failure(self, number: int) -> None:
+        """Count the trial where it failed for good.
+
+        Raises:
+            TrialError: that was one too many.
+        """
+        trials = self.ledger.trials()
+        trial = trials[number]
+        if trial.state.name != "FAIL" or trial not in counted(trials):
+            return
+        self.failures.append((number, Outcome("failed", reason=reason_of(trial))))
+        allowed = self.search.settings.max_failure_rate * self.ledger.n_trials
+        if len(self.failures) > allowed:
+            raise TrialError(
+                f"`hydra.sweeper.max_failure_rate` lets {allowed:g} of {self.ledger.n_trials} trials fail, but "
+                f"{len(self.failures)} did: {told(self.failures)}\n"
+                "Mend the cause and type the same again, or raise hydra.sweeper.max_failure_rate"
+            )
+
+    def look(self) -> None:
+        """Close what died elsewhere, and show how things stand."""
+        for settled in self.ledger.settle(self.mine):
+            self.display.settled(settled)
+        trials = self.ledger.trials()
+        self.display.look(trials, self.ledger.n_trials - len(counted(trials)))
+        self.looked = time.monotonic()
+
+    def stop(self) -> None:
+        """End the trials that run, and keep what they did."""
+        for ended in self.workers.stop():
+            settled = self.ledger.ended(ended.number, outcome_of(ended, asked=True))
+            if settled is not None:
+                self.display.settled(settled)
+
+
+def outcome_of(ended: Ended, asked: bool = False) -> Outcome:
+    """What to make of a process that left no result.
+
+    Args:
+        asked: it was asked to end.
+    """
+    if asked and not ended.timed_out:
+        return Outcome("stopped", reason="stopped by the user")
+    error = None if ended.returned is None else ended.returned._return_value
+    if isinstance(error, BaseException):
+        return Outcome("failed", reason=reason(error))
+    if ended.killed():
+        return Outcome("died", reason=ended.reason())
+    return Outcome("failed", reason=ended.reason())
+
+
+def told(failures: Sequence[tuple[int, Outcome]]) -> str:
+    """The failures of one reason together, the first line of it."""
+    groups: dict[str, list[int]] = {}
+    for number, outcome in failures:
+        groups.setdefault((outcome.reason or "").partition("\n")[0], []).append(number)
+    return "; ".join(f"trial {', '.join(map(str, numbers))}: {text}" for text, numbers in groups.items())
+
+
+def workers(search: Search, launcher: Launcher) -> Workers:
+    """What runs the trials of `search` by `launcher`: ours starts the next when one ends, others take batches."""
+    if hasattr(launcher, "pool"):
+        pool: Workers = launcher.pool(search.settings.n_jobs, search.settings.timeout_seconds)
+        return pool
+    if search.settings.timeout_seconds is not None:
+        log.warning(
+            "hydra.sweeper.timeout_seconds is for hydra/launcher=local: other launchers have limits of their own"
+        )
+    return Batches(launcher, search.settings.n_jobs)

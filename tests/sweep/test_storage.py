@@ -1,0 +1,537 @@
+"""Where a study is kept: it outlives torn writes, full disks, killed holders and other processes."""
+
+import errno
+import logging
+import os
+import pickle
+import re
+import shutil
+import sqlite3
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.storages import InMemoryStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
+from optuna.testing.pytest_storages import StorageTestCase
+from optuna.trial import TrialState
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
+
+from medbot_exp.errors import ConfigError, StorageError
+from medbot_exp.sweep import storage as module
+from medbot_exp.sweep.storage import PASSWORD_VARIABLE, Address, Journal, address_of, patiently
+
+KINDS = ("sqlite", "journal")
+
+
+@pytest.fixture(params=KINDS)
+def address(request, tmp_path) -> Address:
+    """A place in a file, of either kind."""
+    return address_of(f"{request.param}:///{tmp_path}/study.{request.param}", tmp_path / "unused.db")
+
+
+class TestSqlite(StorageTestCase):
+    """Optuna's own battery."""
+
+    @pytest.fixture(scope="class")
+    def empty(self, tmp_path_factory):
+        """A database with its tables: making them takes most of a test's time."""
+        path = tmp_path_factory.mktemp("empty") / "study.db"
+        address_of(None, path).open().engine.dispose()
+        return path
+
+    @pytest.fixture
+    def storage(self, empty, tmp_path):
+        return address_of(None, Path(shutil.copy(empty, tmp_path))).open()
+
+
+class TestJournal(StorageTestCase):
+    """Optuna's own battery."""
+
+    @pytest.fixture
+    def storage(self, tmp_path):
+        return address_of(str(tmp_path / "study.log"), tmp_path / "unused.db").open()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (None, "sqlite:///{}/default.db"),
+        ("sqlite://", "sqlite:///{}/default.db"),
+        ("sqlite:///:memory:", "sqlite:///{}/default.db"),
+        ("sqlite:///a/study.db", "sqlite:///{}/a/study.db"),
+        ("sqlite+pysqlite:////a/study.db", "sqlite:////a/study.db"),
+        ("sqlite:////a/lora.r=2,4 (b)/{x}%3F.db", "sqlite:////a/lora.r=2,4 (b)/%7Bx%7D%3F.db"),
+        ("journal:///../a/study.txt", "journal:///{}/../a/study.txt"),
+        ("study.db", "sqlite:///{}/study.db"),
+        ("/a/study.log", "journal:////a/study.log"),
+        ("study.journal", "journal:///{}/study.journal"),
+        ("mysql+pymysql://u@h/d", "mysql+pymysql://u@h/d"),
+        ("postgresql+psycopg2://u@h:5/d?sslmode=require", "postgresql+psycopg2://u@h:5/d?sslmode=require"),
+    ],
+)
+def test_address_is_absolute_and_stays_what_it_is(given, expected, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    address = address_of(given, tmp_path / "default.db", {})
+    assert address.url == expected.format(tmp_path).replace(f"{tmp_path}/..", str(tmp_path.parent))
+    monkeypatch.chdir("/")
+    assert address_of(address.url, tmp_path / "other.db", {}) == address == pickle.loads(pickle.dumps(address))
+
+
+@pytest.mark.parametrize("name", ["lora.r=2,4 {x}", "50% #1?", "50%25", "ü:@&"])
+@pytest.mark.parametrize("suffix", ["db", "log"])
+def test_any_file_name_is_that_of_the_file(name, suffix, tmp_path):
+    address_of(str(tmp_path / f"{name}.{suffix}"), tmp_path / "unused.db").open()
+    assert (tmp_path / f"{name}.{suffix}").is_file()
+    assert all(path.name.startswith(f"{name}.{suffix}") for path in tmp_path.iterdir())
+
+
+def test_place_in_memory_becomes_a_file_and_the_log_says_why(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "medbot_exp")
+    assert address_of(InMemoryStorage(), tmp_path / "study.db").path == tmp_path / "study.db"
+    assert address_of(RDBStorage("sqlite:///:memory:"), tmp_path / "study.db").path == tmp_path / "study.db"
+    assert caplog.text.count("a storage in memory is lost with its process") == 2
+
+
+def test_storages_of_optuna_become_addresses(tmp_path):
+    rdb = RDBStorage(f"sqlite:///{tmp_path}/a.db", engine_kwargs={"pool_size": 3, "connect_args": {"timeout": 7}})
+    address = address_of(rdb, tmp_path / "unused.db")
+    assert address.path == tmp_path / "a.db"
+    opened = address.open()
+    assert opened.engine.pool.size() == 3
+    with opened.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 7000
+    assert address_of(opened, tmp_path / "unused.db") == address
+    wrapped = optuna.create_study(storage=opened)._storage
+    assert address_of(wrapped, tmp_path / "unused.db") == address
+    journal = JournalStorage(JournalFileBackend(str(tmp_path / "a.log")))
+    address = address_of(journal, tmp_path / "unused.db")
+    assert (address.kind, address.path) == ("journal", tmp_path / "a.log")
+    assert address_of(address.open(), tmp_path / "unused.db") == address
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("study", "ends in .db, .log or .journal"),
+        ("redis://h", "use sqlite:///study.db"),
+        ("oracle://u:sesame@h/d", "use sqlite:///study.db"),
+        ("postgresql+asyncpg://u:sesame@h/d", "use sqlite:///study.db"),
+        ("postgresql+nothing://u:sesame@h/d", "use sqlite:///study.db"),
+        ("postgresql://u:ses@me@h/d", "@ as %40"),
+        ("postgresql://u:ses/me@s@h:12x/d", "@ as %40"),
+        ("postgresql://u:sesame@h:12x/d", "/ as %2F"),
+        ("u:sesame@h", "ends in .db"),
+        ("sqlite:///a.db?timeout=3", "name a file and nothing else"),
+        ("sqlite://a.db", "sqlite:///relative/path"),
+        ("journal://", "journal:///relative/path"),
+        (object(), "got object"),
+    ],
+)
+def test_what_is_no_storage_is_refused_and_gives_nothing_away(given, told, tmp_path):
+    with pytest.raises(ConfigError, match="`hydra.sweeper.storage` must") as caught:
+        address_of(given, tmp_path / "unused.db", {})
+    assert told in str(caught.value)
+    assert not {"ses", "sesame"} & set(re.split(r"\W+", str(caught.value))) and caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg2://me:open%20s%40me%2F%25%7Bx%7D@127.0.0.1:1/d",
+        "postgresql+psycopg2://me@127.0.0.1:1/d?password=open%20s%40me%2F%25%7Bx%7D",
+    ],
+)
+def test_password_leaves_the_address_and_its_errors(url, monkeypatch, tmp_path, caplog):
+    pytest.importorskip("psycopg2")
+    caplog.set_level(logging.DEBUG)
+    # Set first, so that monkeypatch takes away what address_of puts there.
+    monkeypatch.setenv(PASSWORD_VARIABLE, "")
+    address = address_of(url, tmp_path / "unused.db")
+    assert os.environ[PASSWORD_VARIABLE] == "open s@me/%{x}"
+    with pytest.raises(StorageError, match="Connection refused") as caught:
+        address.open()
+    with pytest.raises(StorageError) as late:
+        patiently(address.open, 0)
+    spoken = [str(address), repr(address), repr(pickle.dumps(address)), caplog.text]
+    for error in (caught.value, late.value):
+        while error is not None:
+            spoken += [str(error), repr(error)]
+            error = error.__cause__
+    assert not [text for text in spoken if re.search("open( |%20|\\+)s(@|%40)me", text)]
+    assert address.url == "postgresql+psycopg2://me@127.0.0.1:1/d"
+
+
+def test_password_of_the_drivers_arguments_leaves_the_address(tmp_path):
+    into: dict[str, str] = {}
+    kwargs = {"pool_size": 2, "connect_args": {"password": "sesame", "application_name": "x"}}
+    address = module.server_address("postgresql+psycopg2://me@h/d", kwargs, into)
+    assert into == {PASSWORD_VARIABLE: "sesame"}
+    assert address.engine_kwargs == {"pool_size": 2, "connect_args": {"application_name": "x"}}
+    assert b"sesame" not in pickle.dumps(address)
+
+
+def test_missing_driver_is_named_with_its_package(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
+    with pytest.raises(ConfigError, match="pip install psycopg2-binary"):
+        address_of("postgresql+psycopg2://me@127.0.0.1:1/d", tmp_path / "unused.db").open()
+
+
+@pytest.mark.parametrize("suffix", ["db", "log"])
+def test_place_that_cannot_hold_a_study_is_told(suffix, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="must be usable, but got .*Not a directory|File exists"):
+        address_of(str(tmp_path / "file" / f"study.{suffix}"), tmp_path / "unused.db").open()
+
+
+def test_file_that_is_no_database_is_told(tmp_path):
+    (tmp_path / "study.db").write_text("no database\n" * 100)
+    with pytest.raises(StorageError, match="file is not a database"):
+        address_of(None, tmp_path / "study.db").open()
+
+
+def test_importing_it_loads_neither_optuna_nor_sqlalchemy(run_python_in, tmp_path):
+    code = (
+        "import sys, medbot_exp.sweep.storage as s, pathlib; s.address_of('sqlite:///a.db', pathlib.Path('b'))\n"
+        "assert not {'optuna', 'sqlalchemy', 'torch'} & set(sys.modules)"
+    )
+    assert run_python_in(tmp_path, "-c", code).status == 0
+
+
+def fill(storage, trials: int = 1) -> int:
+    """The number of a study with `trials` running trials, each with a parameter and an attribute."""
+    study = storage.create_new_study([StudyDirection.MINIMIZE], "study")
+    for _ in range(trials):
+        trial = storage.create_new_trial(study)
+        storage.set_trial_param(trial, "x", 0.5, FloatDistribution(0, 1))
+        storage.set_trial_user_attr(trial, "note", "ä" * 20)
+    return study
+
+
+def test_journal_cut_anywhere_in_its_last_record_goes_on(tmp_path, caplog):
+    path = tmp_path / "study.log"
+    address = address_of(str(path), tmp_path / "unused.db")
+    fill(address.open())
+    whole = path.read_bytes()
+    sound = whole[: whole.rindex(b"\n", 0, -1) + 1]
+    for length in range(len(sound), len(whole)):
+        caplog.clear()
+        path.write_bytes(whole[:length])
+        storage = address.open()
+        assert path.read_bytes() == sound
+        told = [record.getMessage() for record in caplog.records if record.name.startswith("medbot_exp")]
+        assert len(told) == (length > len(sound))
+        assert all(f"its {length - len(sound)} bytes are cut off" in text for text in told)
+        assert storage.get_trial(0).params == {"x": 0.5}
+        storage.set_trial_state_values(0, TrialState.COMPLETE, [length])
+        # Whoever looks at it with Optuna alone sees the same.
+        plain = JournalStorage(JournalFileBackend(str(path)))
+        assert plain.get_trial(0).value == length
+        plain.create_new_trial(0)
+        assert storage.get_n_trials(0) == 2
+
+
+def test_record_torn_by_another_is_cut_before_the_next_and_no_concern_of_readers(tmp_path, caplog):
+    path = tmp_path / "study.log"
+    storage = address_of(str(path), tmp_path / "unused.db").open()
+    study = fill(storage)
+    sound = path.read_bytes()
+    for torn in (b'{"op_code":4,"wor', b"\0" * 4096, b'{"op_code":4\n', b"x" * 200_000):
+        with path.open("ab") as file:
+            file.write(torn)
+        assert storage.get_n_trials(study) == 1
+        assert path.read_bytes() == sound + torn
+        storage.create_new_trial(study)
+        assert f"its {len(torn)} bytes are cut off" in caplog.text
+        assert path.read_bytes().startswith(sound + b'{"op_code":4,"worker_id"')
+        assert storage.get_n_trials(study) == 2
+        path.write_bytes(sound)
+        storage = address_of(str(path), tmp_path / "unused.db").open()
+
+
+@pytest.mark.parametrize("ends", [b"", b'{"torn'])
+def test_damage_in_the_middle_is_named_by_its_line_and_left_as_it_is(ends, tmp_path):
+    path = tmp_path / "study.log"
+    fill(address_of(str(path), tmp_path / "unused.db").open())
+    lines = path.read_bytes().splitlines(keepends=True)
+    spoilt = b"".join([*lines[:-2], b"\0\0\0\n", lines[-1]]) if not ends else b"".join([*lines[:-1], b"\0\n", ends])
+    path.write_bytes(spoilt)
+    number = len(lines) - 1 if not ends else len(lines)
+    for _ in range(2):
+        with pytest.raises(StorageError, match=f"{path} must hold one JSON record, but line {number} does not"):
+            address_of(str(path), tmp_path / "unused.db").open()
+    assert path.read_bytes() == spoilt
+
+
+def test_journal_that_gets_shorter_under_a_reader_is_told(tmp_path):
+    journal = Journal(tmp_path / "study.log")
+    journal.append_logs([{"n": n} for n in range(9)])
+    assert journal.read_logs(0) == [{"n": n} for n in range(9)]
+    assert journal.read_logs(5) == [{"n": n} for n in range(5, 9)]
+    assert journal.read_logs(2) == [{"n": n} for n in range(2, 9)]
+    assert journal.read_logs(9) == []
+    journal.path.write_text('{"n": 0}\n')
+    with pytest.raises(StorageError, match="must only grow"):
+        journal.read_logs(9)
+
+
+DISK_FULL = """
+import os, resource, sys
+from pathlib import Path
+import optuna
+from optuna.trial import TrialState
+from medbot_exp.sweep.storage import address_of
+storage = address_of(sys.argv[1], Path("unused.db")).open()
+trial = storage.create_new_trial(storage.get_study_id_from_name("study"))
+files = [name for name in os.listdir(".") if not name.endswith((".lock", "-shm"))]
+limit = max(os.path.getsize(name) for name in files) + int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+written = 0
+try:
+    while written < 10000:
+        storage.set_trial_user_attr(trial, f"note-{written}", "x" * 100)
+        written += 1
+except (OSError, optuna.exceptions.StorageInternalError):
+    pass
+assert 0 < written < 10000, written
+if sys.argv[1].startswith("journal"):
+    # Others see no part of the record that did not fit.
+    with open(sys.argv[1].removeprefix("journal:///"), "rb") as file:
+        assert file.read().endswith(b"\\n")
+# Nothing is spoilt for the process itself either: once there is space it goes on.
+assert len(storage.get_trial(trial).user_attrs) == written
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+storage.set_trial_user_attr(trial, "later", 1)
+print(written)
+"""
+
+
+@pytest.mark.parametrize("spare", [9_000, 40_001])
+def test_full_disk_loses_nothing_that_was_acknowledged(address, spare, run_python_in, tmp_path):
+    study = fill(address.open())
+    done = run_python_in(tmp_path, "-c", DISK_FULL, address.url, str(spare))
+    assert done.status == 0, done.stderr
+    storage = address.open()
+    assert storage.get_n_trials(study) == 2
+    trial = storage.get_all_trials(study)[1]
+    assert set(trial.user_attrs) == {f"note-{n}" for n in range(int(done.stdout))} | {"later"}
+    assert storage.get_all_trials(study)[0].params == {"x": 0.5}
+    storage.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, [1.0])
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from medbot_exp.sweep import storage
+address = storage.address_of(sys.argv[1], Path("unused.db"))
+if sys.argv[2] == "exclusive":
+    with address.exclusive():
+        print("held", flush=True)
+        input()
+else:
+    # The writing of a record, which never comes to its end.
+    storage.os.fsync = lambda file: (print("held", flush=True), time.sleep(600))
+    address.open().create_new_trial(0)
+"""
+
+
+def test_exclusive_excludes_other_processes_and_ends_with_its_holder(address, worker, monkeypatch):
+    address.open()
+    holder = worker(HOLDER, address.url, "exclusive")
+    assert holder.answer() == "held"
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.2)
+    with pytest.raises(StorageError, match="another process keeps it locked"), address.exclusive():
+        raise AssertionError("two processes are inside")
+    holder.kill()
+    before = time.monotonic()
+    with address.exclusive():
+        assert time.monotonic() - before < 1
+    with address.exclusive():
+        pass
+
+
+def test_exclusive_is_left_by_an_error_inside_it(address):
+    with pytest.raises(ZeroDivisionError), address.exclusive():
+        raise ZeroDivisionError
+    with address.exclusive():
+        pass
+
+
+def test_journal_of_a_writer_killed_in_the_act_is_free_at_once(tmp_path, worker, monkeypatch):
+    address = address_of(str(tmp_path / "study.log"), tmp_path / "unused.db")
+    storage = address.open()
+    study = fill(storage)
+    holder = worker(HOLDER, address.url, "write")
+    assert holder.answer() == "held"
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.2)
+    with pytest.raises(StorageError, match=f"{address.path} must be free within 0.2 s"):
+        storage.create_new_trial(study)
+    holder.kill()
+    before = time.monotonic()
+    storage.create_new_trial(study)
+    assert time.monotonic() - before < 1
+    # The record had reached the file; only its writer was not told so.
+    assert storage.get_n_trials(study) == 3
+
+
+TELLER = """
+import sys
+from pathlib import Path
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import TrialState
+from medbot_exp.sweep.storage import address_of
+storage = address_of(sys.argv[1], Path("unused.db")).open()
+print("ready", flush=True)
+for line in sys.stdin:
+    try:
+        storage.set_trial_state_values(int(line), TrialState.COMPLETE, [float(sys.argv[2])])
+        print("accepted", flush=True)
+    except UpdateFinishedTrialError:
+        print("refused", flush=True)
+"""
+
+
+def test_one_of_two_tells_at_once_is_accepted(address, worker):
+    storage = address.open()
+    fill(storage, trials=40)
+    tellers = [worker(TELLER, address.url, str(n)) for n in range(2)]
+    assert [teller.answer() for teller in tellers] == ["ready", "ready"]
+    for trial in [trial._trial_id for trial in storage.get_all_trials(storage.get_study_id_from_name("study"))]:
+        for teller in tellers:
+            teller.send(str(trial))
+        answers = [teller.answer() for teller in tellers]
+        assert sorted(answers) == ["accepted", "refused"]
+        assert storage.get_trial(trial).value == answers.index("accepted")
+
+
+OPENER = """
+import sys
+from pathlib import Path
+import optuna
+from medbot_exp.sweep.storage import address_of
+address = address_of(sys.argv[1], Path("unused.db"))
+print("ready", flush=True)
+input()
+study = optuna.create_study(storage=address.open(), study_name="study", load_if_exists=True)
+for _ in range(5):
+    study.tell(study.ask({"x": optuna.distributions.FloatDistribution(0, 1)}), 1.0)
+print("done", flush=True)
+"""
+
+
+def test_four_processes_open_a_new_study_at_once(address, worker):
+    openers = [worker(OPENER, address.url) for _ in range(4)]
+    assert [opener.answer() for opener in openers] == ["ready"] * 4
+    for opener in openers:
+        opener.send()
+    assert [opener.answer() for opener in openers] == ["done"] * 4
+    study = optuna.load_study(storage=address.open(), study_name="study")
+    assert sorted(trial.number for trial in study.trials) == list(range(20))
+
+
+def test_every_connection_to_sqlite_is_prepared_also_after_pickling(tmp_path):
+    storage = address_of(None, tmp_path / "study.db").open()
+    for opened in (storage, pickle.loads(pickle.dumps(storage))):
+        with opened.engine.connect() as first, opened.engine.connect() as second:
+            for connection in (first, second):
+                assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+                assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1
+                assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 120_000
+                # A transaction that has only read keeps others from writing.
+                with pytest.raises(sqlite3.OperationalError, match="locked"):
+                    sqlite3.connect(tmp_path / "study.db", timeout=0).execute("BEGIN IMMEDIATE")
+                connection.rollback()
+
+
+def locked(path: Path, timeout: float):
+    """A storage on `path` that waits `timeout` seconds for a lock, and the connection that holds the lock."""
+    storage = Address(module.file_url("sqlite", path), {"connect_args": {"timeout": timeout}}).open()
+    holder = sqlite3.connect(path, isolation_level=None)
+    return storage, holder
+
+
+def test_patience_waits_for_a_locked_database_and_ends(tmp_path, caplog):
+    storage, holder = locked(tmp_path / "study.db", 0.05)
+    study = fill(storage)
+    holder.execute("BEGIN IMMEDIATE")
+    calls = []
+
+    def read() -> int:
+        calls.append(time.monotonic())
+        if len(calls) == 3:
+            holder.rollback()
+        return storage.get_n_trials(study)
+
+    assert patiently(read, 60) == 1
+    assert len(calls) >= 3
+    assert caplog.text.count("does not answer") == 1 and "database is locked" in caplog.text
+    holder.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StorageError, match="must answer within 0.3 s, but: database is locked") as caught:
+        patiently(lambda: storage.get_n_trials(study), 0.3)
+    assert isinstance(caught.value.__cause__, optuna.exceptions.StorageInternalError)
+
+
+def test_patience_does_not_depend_on_the_clock(tmp_path, monkeypatch):
+    hours = iter(range(0, 10**9, 3600))
+    monkeypatch.setattr(time, "time", lambda: next(hours))
+    calls = []
+
+    def act() -> int:
+        calls.append(0)
+        if len(calls) < 4:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return len(calls)
+
+    assert patiently(act, 30) == 4
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        optuna.exceptions.UpdateFinishedTrialError(),
+        KeyError("trial"),
+        ValueError("x"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        OperationalError("INSERT", {}, Exception('FATAL:  database "d" does not exist')),
+        OperationalError("INSERT", {}, Exception("could not extend file: No space left on device")),
+    ],
+)
+def test_patience_is_for_what_passes_alone(error):
+    calls = []
+
+    def act() -> None:
+        calls.append(0)
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        patiently(act, 60)
+    assert caught.value is error and len(calls) == 1
+
+
+def test_full_disk_under_sqlite_is_not_waited_for(tmp_path):
+    storage = address_of(None, tmp_path / "study.db").open()
+    study = fill(storage)
+    event.listen(storage.engine, "checkout", lambda connection, *_: connection.execute("PRAGMA max_page_count=1"))
+    with pytest.raises(optuna.exceptions.StorageInternalError) as caught:
+        for number in range(100):
+            patiently(lambda number=number: storage.set_study_user_attr(study, f"k{number}", "x" * 2000))
+    assert "full" in str(caught.value.__cause__)
+
+
+def test_kill_during_many_writes_leaves_a_study_that_goes_on(address, worker):
+    code = OPENER.replace("range(5)", "range(100000)")
+    opener = worker(code, address.url)
+    assert opener.answer() == "ready"
+    opener.send()
+    time.sleep(1.2)
+    opener.kill()
+    study = optuna.load_study(storage=address.open(), study_name="study")
+    before = len(study.trials)
+    assert before > 5
+    study.tell(study.ask(), 1.0)
+    assert [trial.number for trial in study.trials] == list(range(before + 1))

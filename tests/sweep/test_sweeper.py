@@ -1,0 +1,256 @@
+"""Searches of small Hydra applications, as their users start them, and what is left after the death of a process."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+import yaml
+
+APPLICATION = """
+import hydra
+from omegaconf import DictConfig
+
+@hydra.main(version_base=None, config_path=None, config_name=None)
+def task(cfg: DictConfig):
+    import os, signal, time
+    from medbot_exp.sweep.job import current_trial
+    trial = current_trial()
+    with open(cfg.ledger, "a") as file:
+        file.write(f"{trial.number} {os.getpid()}\\n")
+    exec(open(os.path.join(os.path.dirname(cfg.ledger), "do.py")).read())
+    return cfg.x**2 + cfg.y**2 if cfg.objectives == 1 else [cfg.x**2, cfg.y**2]
+
+if __name__ == "__main__":
+    task()
+"""
+
+
+@pytest.fixture
+def sweep(tmp_path, run_python_in):
+    """sweep(*overrides, do=""): run the application in tmp_path; (finished process, trials of its study)."""
+
+    def start(*overrides, do="pass"):
+        finished = run_python_in(tmp_path, *command(tmp_path, *overrides, do=do))
+        return finished, trials(tmp_path)
+
+    return start
+
+
+def command(folder, *overrides, do="pass"):
+    (folder / "app.py").write_text(APPLICATION)
+    (folder / "do.py").write_text(do)
+    return [
+        "app.py",
+        "-m",
+        "hydra/sweeper=optuna",
+        "hydra/launcher=local",
+        "hydra.sweep.dir=study",
+        "hydra.sweeper.n_trials=4",
+        "hydra.sweeper.sampler.seed=1",
+        "+x=interval(-5.5,5.5)",
+        "+y=choice(-5,0,5)",
+        "++objectives=1",
+        f"+ledger={folder}/ledger",
+        *overrides,
+    ]
+
+
+def trials(folder):
+    path = folder / "study" / "study.db"
+    if not path.is_file():
+        return []
+    (study,) = optuna.get_all_study_summaries(f"sqlite:///{path}")
+    return optuna.load_study(study_name=study.study_name, storage=f"sqlite:///{path}").trials
+
+
+def begun(folder):
+    """The trial numbers of every start of the task function."""
+    return [int(line.split()[0]) for line in (folder / "ledger").read_text().splitlines()]
+
+
+def states(found):
+    return [trial.state.name for trial in found]
+
+
+def test_the_same_command_again_runs_only_what_is_missing(sweep, tmp_path):
+    finished, found = sweep("hydra.sweeper.n_trials=2")
+    assert (finished.status, states(found)) == (0, ["COMPLETE"] * 2)
+    finished, found = sweep("hydra.sweeper.n_trials=2")
+    assert (finished.status, states(found)) == (0, ["COMPLETE"] * 2)
+    finished, found = sweep("hydra.sweeper.n_trials=3")
+    assert (finished.status, states(found)) == (0, ["COMPLETE"] * 3)
+    assert begun(tmp_path) == [0, 1, 2]
+    assert all(trial.value == trial.params["+x"] ** 2 + trial.params["+y"] ** 2 for trial in found)
+
+
+@pytest.mark.parametrize(
+    "do, reason",
+    [
+        ("raise ValueError(41)", "ValueError: 41"),
+        ("os._exit(7)", "exit status 7"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV"),
+        ("cfg.x = float('nan')", "must return a number"),
+        ("time.sleep(60)", "hydra.sweeper.timeout_seconds"),
+    ],
+)
+def test_a_trial_that_fails_says_why_and_the_others_go_on(sweep, do, reason):
+    finished, found = sweep(
+        "hydra.sweeper.max_failure_rate=0.5",
+        "hydra.sweeper.timeout_seconds=6",
+        "hydra.sweeper.n_trials=2",
+        do=f"if trial.number == 0: {do}",
+    )
+    assert finished.status == 0, finished.stderr
+    assert states(found) == ["FAIL", "COMPLETE"]
+    assert reason in found[0].system_attrs["medbot_exp:end"]["reason"]
+    assert reason in finished.stderr + finished.stdout
+
+
+def test_too_many_failures_end_the_search_with_their_reason(sweep):
+    finished, found = sweep("hydra.sweeper.max_failure_rate=0.25", "hydra.sweeper.n_jobs=1", do="raise ValueError(41)")
+    assert finished.status == 1
+    assert states(found) == ["FAIL"] * 2
+    assert "lets 1 of 4 trials fail, but 2 did: trial 0, 1: ValueError: 41" in finished.stderr
+
+
+def test_a_killed_trial_is_tried_again_under_a_new_number(sweep, tmp_path):
+    finished, found = sweep("hydra.sweeper.n_trials=2", do="trial.number == 0 and os.kill(os.getpid(), 9)")
+    assert finished.status == 0, finished.stderr
+    assert sorted(states(found)) == ["COMPLETE", "COMPLETE", "FAIL"]
+    again = next(trial for trial in found if "retry_of" in trial.user_attrs)
+    assert (again.user_attrs, again.params) == ({"retry_of": 0, "retries": 1}, found[0].params)
+    assert sorted(begun(tmp_path)) == [0, 1, 2]
+
+
+def test_a_trial_that_is_killed_each_time_fails_for_good(sweep):
+    _, found = sweep("hydra.sweeper.n_trials=1", "hydra.sweeper.max_failure_rate=1", do="os.kill(os.getpid(), 9)")
+    assert states(found) == ["FAIL", "FAIL"]
+    assert "SIGKILL" in found[1].system_attrs["medbot_exp:end"]["reason"]
+
+
+def test_a_pruned_trial_is_no_failure(sweep):
+    do = (
+        "import optuna\n"
+        "for step in range(4):\n"
+        "    trial.report(step, trial.number)\n"
+        "    if trial.should_prune(): raise optuna.TrialPruned"
+    )
+    finished, found = sweep("hydra/sweeper/pruner=median", "hydra.sweeper.pruner.n_startup_trials=1", do=do)
+    assert finished.status == 0, finished.stderr
+    assert states(found) == ["COMPLETE", "PRUNED", "PRUNED", "PRUNED"]
+    assert found[1].intermediate_values == {0: 1.0}
+
+
+def test_a_controller_that_is_killed_loses_nothing(sweep, tmp_path, run_python_in):
+    """The trial that was running ends by itself and is not run again."""
+    do = "time.sleep(3) if trial.number == 1 else None"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    arguments = command(tmp_path, "hydra.sweeper.n_jobs=1", "hydra.sweeper.n_trials=3", do=do)
+    with subprocess.Popen([sys.executable, *arguments], cwd=tmp_path, env=environment) as controller:
+        wait_for(lambda: (tmp_path / "ledger").is_file() and 1 in begun(tmp_path))
+        controller.send_signal(signal.SIGKILL)
+    finished, found = sweep("hydra.sweeper.n_jobs=1", "hydra.sweeper.n_trials=3", do=do)
+    assert finished.status == 0, finished.stderr
+    assert states(found) == ["COMPLETE"] * 3
+    assert begun(tmp_path) == [0, 1, 2]
+
+
+def test_a_result_that_was_not_told_is_told_by_the_next_controller(sweep, tmp_path):
+    """Killed between writing its result and telling the study."""
+    do = "import medbot_exp.sweep.job as job; job.tell = lambda *a: os.killpg(0, 9) if trial.number == 0 else None"
+    finished, found = sweep("hydra.sweeper.n_trials=1", do=do)
+    assert finished.status == 0, finished.stderr
+    assert states(found) == ["COMPLETE"]
+    assert begun(tmp_path) == [0]
+
+
+def test_ctrl_c_keeps_what_ran_and_the_same_command_goes_on(sweep, tmp_path):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    overrides = ("hydra.sweeper.n_jobs=2", "hydra.sweeper.n_trials=2")
+    do = "trial.number < 2 and time.sleep(30)"
+    arguments = command(tmp_path, *overrides, do=do)
+    with subprocess.Popen([sys.executable, *arguments], cwd=tmp_path, env=environment) as controller:
+        wait_for(lambda: (tmp_path / "ledger").is_file() and sorted(begun(tmp_path)) == [0, 1])
+        began = time.monotonic()
+        controller.send_signal(signal.SIGINT)
+        controller.wait(20)
+    assert time.monotonic() - began < 10
+    assert states(trials(tmp_path)) == ["FAIL", "FAIL", "WAITING", "WAITING"]
+    pids = [int(line.split()[1]) for line in (tmp_path / "ledger").read_text().splitlines()]
+    assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
+    finished, found = sweep(*overrides, do=do)
+    assert finished.status == 0, finished.stderr
+    assert states(found) == ["FAIL", "FAIL", "COMPLETE", "COMPLETE"]
+    assert [trial.user_attrs["retries"] for trial in found[2:]] == [0, 0]  # the user's doing counts as no failure
+
+
+def test_another_search_space_is_refused_and_named(sweep, tmp_path):
+    sweep("hydra.sweeper.n_trials=1")
+    finished, _ = sweep("hydra.sweeper.n_trials=1", "+y=choice(-5,5)")
+    assert finished.status == 1
+    assert "a study goes on with the command that began it, but study differs in" in finished.stderr
+    assert "space.distributions.+y" in finished.stderr
+    finished, _ = sweep("hydra.sweeper.n_trials=1", "+y=choice(-5,5)", "hydra.sweeper.on_mismatch=new")
+    assert finished.status == 0, finished.stderr
+    assert (tmp_path / "study-2" / "0" / "trial.json").is_file()
+    assert begun(tmp_path) == [0, 0]
+
+
+def test_two_controllers_share_one_study(sweep, tmp_path):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    arguments = command(tmp_path, "hydra.sweeper.n_jobs=1", "hydra.sweeper.n_trials=7", do="time.sleep(0.1)")
+    both = [subprocess.Popen([sys.executable, *arguments], cwd=tmp_path, env=environment) for _ in range(2)]
+    assert [controller.wait(100) for controller in both] == [0, 0]
+    assert states(trials(tmp_path)) == ["COMPLETE"] * 7
+    assert sorted(begun(tmp_path)) == list(range(7))
+
+
+def test_several_objectives(sweep):
+    finished, found = sweep("++objectives=2", "hydra.sweeper.direction=[minimize,maximize]", "hydra.sweeper.n_trials=2")
+    assert finished.status == 0, finished.stderr
+    assert [trial.values for trial in found] == [[t.params["+x"] ** 2, t.params["+y"] ** 2] for t in found]
+
+
+def test_a_password_stays_out_of_every_file(tmp_path, run_python_in):
+    storage = "hydra.sweeper.storage='postgresql+psycopg2://me:s3cr3t@127.0.0.1:1/none'"
+    finished = run_python_in(tmp_path, *command(tmp_path, storage))
+    assert finished.status == 1
+    assert "s3cr3t" not in finished.stdout + finished.stderr
+    written = [path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [text for text in written if "s3cr3t" in text]
+
+
+@pytest.mark.parametrize(
+    "more, words",
+    [
+        (["+x=1", "+y=1"], "must have something to search"),
+        (["hydra/sweeper/sampler=grid"], "+x from -5.5 to 5.5 without a step"),
+        (["hydra/sweeper/pruner=median", "hydra.sweeper.direction=[minimize,maximize]"], "objectives"),
+        (["hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0"),
+        (["hydra.sweeper.on_mismatch=maybe"], "it is refuse or new"),
+    ],
+)
+def test_bad_input_is_told_before_a_study_is_made(sweep, tmp_path, more, words):
+    finished, found = sweep(*more)
+    assert finished.status == 1
+    assert words in finished.stderr
+    assert found == [] and not (tmp_path / "study").exists()
+
+
+def test_best_values_are_written_as_the_published_plugin_does(sweep, tmp_path):
+    _, found = sweep()
+    best = min(found, key=lambda trial: trial.value)
+    written = yaml.safe_load((tmp_path / "study" / "optimization_results.yaml").read_text())
+    assert written == {"name": "optuna", "best_params": best.params, "best_value": best.value}
+
+
+def wait_for(condition, seconds=60.0):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not come so far"
+        time.sleep(0.05)
