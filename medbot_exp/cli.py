@@ -35,10 +35,11 @@ medbot_exp: LoRA fine-tuning experiments for medical reasoning language models
 
   python -m medbot_exp lora.r=16                                one run on the embedded default
   python -m medbot_exp -m lora.r=8,16,32 prompt=medbot,direct   a grid
+  python -m medbot_exp -m +sweep=lora_quick                     an Optuna search: pruned, the same command again goes on
   python -m medbot_exp trainer.resume=<run directory>           go on with an interrupted run, its overrides repeated
   python -m medbot_exp +experiment=medbot backend=peft          the MedBot recipe (a CUDA GPU, bitsandbytes)
 
-Groups: choose with group=option, several benchmarks with benchmark=[a,b]; +experiment= is added
+Groups: choose with group=option, several benchmarks with benchmark=[a,b]; +experiment= and +sweep= are added
 
 {options}
 

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from medbot_exp.report.console import first_line_of
 from medbot_exp.report.progress import duration
+from medbot_exp.report.svg import number, shown
 from medbot_exp.sweep.study import JOB, Settled, counted, reason_of
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Lines:
             log.info("trial %d: %s", trial.number, words(trial))
         step = trial.last_step
         if step is not None and step != self.steps.get(trial.number) and not trial.state.is_finished():
-            log.info("trial %d: step %d: %.4f", trial.number, step, trial.intermediate_values[step])
+            log.info("trial %d: step %d: %s", trial.number, step, number(trial.intermediate_values[step], 5))
             self.steps[trial.number] = step
         if before != now and trial.state.is_finished():
             log.info("trial %d: %s", trial.number, ending(trial, trials, self.directions))
@@ -125,19 +126,14 @@ def display_for(console: Console, directions: Sequence[str], n_jobs: int) -> Lin
 
 def words(trial: "FrozenTrial") -> str:
     """The parameters of `trial`."""
-    return " ".join(f"{key}={short(value)}" for key, value in trial.params.items()) or "-"
-
-
-def short(value: object) -> str:
-    """`value` with at most four digits that count."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return " ".join(f"{key}={shown(value)}" for key, value in trial.params.items()) or "-"
 
 
 def shown_value(trial: "FrozenTrial") -> str:
     """The value of `trial`, or the last that it reported."""
     if trial.state.name == "COMPLETE":
-        return " ".join(f"{value:.4f}" for value in trial.values)
-    return "" if trial.last_step is None else f"{trial.intermediate_values[trial.last_step]:.4f}"
+        return " ".join(number(value, 5) for value in trial.values)
+    return "" if trial.last_step is None else number(trial.intermediate_values[trial.last_step], 5)
 
 
 def ending(trial: "FrozenTrial", trials: "list[FrozenTrial]", directions: Sequence[str]) -> str:

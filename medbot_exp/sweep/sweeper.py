@@ -25,6 +25,7 @@ from medbot_exp.sweep.outcome import Outcome
 from medbot_exp.sweep.space import SearchSpace, assignment, fractions, read_space, unknown_keys
 from medbot_exp.sweep.storage import Address, address_of
 from medbot_exp.sweep.study import Ledger, Place, Settled, Ticket, counted, open_study, reason_of
+from medbot_exp.tracking.wandb import decide_mode_for_trials
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -156,6 +157,7 @@ def prepare(settings: Settings, config: DictConfig, context: HydraContext, argum
     pruner = build_pruner(settings.pruner, directions)
     if OmegaConf.get_type(base) is RunConfig:
         grid.check([loader.load_sweep_config(config, point) for point in sample_points(space, base)])
+        decide_mode_for_trials(typed(grid.without_hydra(base)).tracking)
     folder = Path(str(config.hydra.sweep.dir))
     given = settings.storage
     storage = instantiate(given) if OmegaConf.is_config(given) or isinstance(given, Mapping) else given

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from medbot_exp.config import TrackingConfig, TrackingMode
+from medbot_exp.config import TrackingConfig, TrackingMode, TrackingName
 from medbot_exp.errors import ConfigError, first_line
 from medbot_exp.tracking.record import Mirror
 
@@ -76,6 +76,18 @@ def decide_mode(tracking: TrackingConfig) -> Mode:
     except OSError as error:
         return Mode("offline", f"{host} cannot be reached ({error})")
     return Mode("online", f"a W&B key for {host} was found")
+
+
+def decide_mode_for_trials(tracking: TrackingConfig) -> None:
+    """Decide the mode once, for every process that this one starts: each would try the server for itself.
+
+    Raises:
+        ConfigError: as `decide_mode`.
+    """
+    if tracking.name is TrackingName.wandb and tracking.mode is TrackingMode.auto:
+        mode = decide_mode(tracking)
+        log.info("W&B is %s for all trials: %s", mode.name, mode.reason)
+        os.environ["WANDB_MODE"] = mode.name
 
 
 def wandb_settings() -> "wandb.Settings":

@@ -1,5 +1,6 @@
 """Searches of small Hydra applications, as their users start them, and what is left after the death of a process."""
 
+import csv
 import os
 import signal
 import subprocess
@@ -140,7 +141,9 @@ def test_a_pruned_trial_is_no_failure(sweep):
         "    trial.report(step, trial.number)\n"
         "    if trial.should_prune(): raise optuna.TrialPruned"
     )
-    finished, found = sweep("hydra/sweeper/pruner=median", "hydra.sweeper.pruner.n_startup_trials=1", do=do)
+    finished, found = sweep(
+        "hydra.sweeper.n_jobs=1", "hydra/sweeper/pruner=median", "hydra.sweeper.pruner.n_startup_trials=1", do=do
+    )
     assert finished.status == 0, finished.stderr
     assert states(found) == ["COMPLETE", "PRUNED", "PRUNED", "PRUNED"]
     assert found[1].intermediate_values == {0: 1.0}
@@ -254,3 +257,18 @@ def wait_for(condition, seconds=60.0):
     while not condition():
         assert time.monotonic() < until, "it did not come so far"
         time.sleep(0.05)
+
+
+@pytest.mark.services
+def test_two_controllers_on_one_postgresql_study(postgres, tmp_path):
+    postgres.create_database("sweep")
+    storage = f"hydra.sweeper.storage='{postgres.url_of('sweep')}'"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    arguments = command(tmp_path, storage, "hydra.sweeper.n_jobs=1", "hydra.sweeper.n_trials=7", do="time.sleep(0.1)")
+    both = [subprocess.Popen([sys.executable, *arguments], cwd=tmp_path, env=environment) for _ in range(2)]
+    assert [controller.wait(100) for controller in both] == [0, 0]
+    with (tmp_path / "study" / "trials.csv").open() as file:
+        assert [row["state"] for row in csv.DictReader(file)] == ["complete"] * 7
+    assert sorted(begun(tmp_path)) == list(range(7))
+    written = [path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [text for text in written if "p%40ss" in text or "p@ss" in text]
