@@ -73,7 +73,6 @@ def main(cfg: DictConfig) -> float | list[float]:
     except Exception as error:
         directory.discard_empty()
         # A single run reports here: Hydra would print the overrides once more. A sweeper wants the exception.
-        # So does one that searches, and there the controller tells how each trial ended.
         if study is not None:
             known = explain(error) or resource_error(error) or error
             print_block(f"{directory}: {type(known).__name__}", str(known))

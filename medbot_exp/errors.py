@@ -86,7 +86,7 @@ STORAGE_TEXTS = (
 MEMORY_TEXTS = ("can't allocate memory", "not enough memory", "CUDA out of memory")
 
 
-def first_line(error: BaseException) -> str:
+def first_line(error: BaseException | str) -> str:
     """The first line of the text of `error`, and the next where it ends in a colon; its type where it has no text."""
     lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
     return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]

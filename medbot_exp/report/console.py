@@ -32,8 +32,3 @@ def print_facts(console: Console, facts: Mapping[str, str]) -> None:
     width = max(map(len, facts))
     for name, value in facts.items():
         console.print(f"  {name:<{width}}  {escape(value)}", soft_wrap=True, highlight=False)
-
-
-def first_line_of(text: str) -> str:
-    """The first line of `text`."""
-    return text.partition("\n")[0]

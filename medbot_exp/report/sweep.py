@@ -12,8 +12,9 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from medbot_exp.report.console import first_line_of
+from medbot_exp.errors import first_line
 from medbot_exp.report.progress import duration
+from medbot_exp.report.study import STATES
 from medbot_exp.report.svg import number, shown
 from medbot_exp.sweep.study import JOB, Settled, counted, reason_of
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ROWS = 20
-STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
 
 
 class Lines:
@@ -63,7 +63,7 @@ class Lines:
     def settled(self, settled: Settled) -> None:
         """Tell what became of a trial that did not end by itself."""
         if settled.successor is not None:
-            why = first_line_of(settled.outcome.reason or settled.outcome.state)
+            why = first_line(settled.outcome.reason or settled.outcome.state)
             log.info("trial %d: %s; it goes on as trial %d", settled.number, why, settled.successor)
 
     def end(self) -> None:
@@ -110,7 +110,7 @@ class Board:
 
     def settled(self, settled: Settled) -> None:
         """Tell what became of a trial that did not end by itself, above the table."""
-        why = first_line_of(settled.outcome.reason or settled.outcome.state)
+        why = first_line(settled.outcome.reason or settled.outcome.state)
         onward = "" if settled.successor is None else f"; it goes on as trial {settled.successor}"
         self.live.console.print(f"trial {settled.number}: {escape(why)}{onward}", highlight=False)
 
@@ -140,7 +140,7 @@ def ending(trial: "FrozenTrial", trials: "list[FrozenTrial]", directions: Sequen
     """How `trial` ended."""
     state, took = STATES[trial.state.name], duration(seconds_of(trial))
     if state == "failed":
-        return f"failed after {took}: {first_line_of(reason_of(trial) or 'no reason is known')}"
+        return f"failed after {took}: {first_line(reason_of(trial) or 'no reason is known')}"
     if state == "pruned":
         return f"pruned after step {trial.last_step}, {took}"
     best = best_number(trials, directions)

@@ -94,7 +94,7 @@ def run(
         trial: what the run is to the study of a search; None outside of one.
 
     Raises:
-        optuna.TrialPruned: the study ended it; result.json says `pruned`.
+        TrialPruned: the study ended it; result.json says `pruned`.
         MedbotError: the user can mend it; result.json says `failed` and why, once the directory was claimed.
         Interrupted: the user stopped the run; it can be resumed.
     """
@@ -257,13 +257,13 @@ def perform(job: Job, record: Record, resumed_from: int | None) -> tuple[dict[st
         "resumed_from": resumed_from,
         "tokens": outcome.meter.tokens,
         "tokens_per_second": round(outcome.meter.tokens_per_second(), 1),
-        "peak_memory_gib": round(peak_memory_gib(device), 3),
         "trainable_parameters": prepared.trainable_parameters,
     }
     if outcome.pruned:
         log.info("pruned after step %d of %d: other trials do better", outcome.step, outcome.steps)
         metrics = {key: value for key, value in record.known(outcome.step).items() if key.startswith("validation/")}
         ended = {"status": "pruned", "objective": {}, "metrics": metrics, "before": before}
+        done["peak_memory_gib"] = round(peak_memory_gib(device), 3)
         return ended | done | {"seconds": clock.report(), "adapter": None, "error": None}, []
     if outcome.stopped:
         raise Interrupted(f"after step {outcome.step} of {outcome.steps}, with a checkpoint")
@@ -281,6 +281,7 @@ def perform(job: Job, record: Record, resumed_from: int | None) -> tuple[dict[st
     added = {key: value for key, value in after.items() if key not in record.known(outcome.step)}
     if added:
         record.log(outcome.step, added)
+    done["peak_memory_gib"] = round(peak_memory_gib(device), 3)  # of the evaluation as well
     result = {
         "status": "complete",
         "objective": {metric: (after | done)[metric] for metric in config.objective.goals()},
