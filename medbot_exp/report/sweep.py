@@ -144,6 +144,9 @@ def ending(trial: "FrozenTrial", trials: "list[FrozenTrial]", directions: Sequen
     if state == "pruned":
         return f"pruned after step {trial.last_step}, {took}"
     best = best_number(trials, directions)
+    exceeded = [name for name, excess in trial.constraints.items() if excess > 0]
+    if exceeded:
+        return f"complete: {shown_value(trial)}, but not {' and '.join(exceeded)}, {took}"
     compared = "" if best is None else ", the best so far" if best == trial.number else f", trial {best} is best"
     return f"complete: {shown_value(trial)}{compared}, {took}"
 

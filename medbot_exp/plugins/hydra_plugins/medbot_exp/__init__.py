@@ -49,6 +49,7 @@ class OptunaConf:
     timeout_seconds: float | None = None
     on_mismatch: str = "refuse"
     when: dict[str, Any] | None = None
+    constraints: Any = None
 
 
 @dataclass
