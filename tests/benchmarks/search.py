@@ -31,6 +31,9 @@ if __name__ == "__main__":
     task()
 """
 LOCAL = ("hydra/launcher=local", "hydra.sweep.dir=study")
+# As +sweep=lora at a size that leaves minutes: the first rung at a quarter of the steps, a value every twelfth part.
+SMALL = ("prompt=direct", "trainer.max_steps=24", "trainer.eval_steps=2", "trainer.eval_limit=12")
+SMALL_PRUNER = "hydra.sweeper.pruner.min_resource=6"
 TINY = ("-m", "medbot_exp", "-m", "model=tiny", "tracking=none", "benchmark=[]")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -116,10 +119,10 @@ def pruning(scratch: Path, trials: int, seeds: int) -> None:
     best: dict[str, list[float]] = {"pruned": [], "full": []}
     steps: dict[str, list[int]] = {"pruned": [], "full": []}
     for seed in range(seeds):
-        for name, more in (("full", ["hydra/sweeper/pruner=none"]), ("pruned", [])):
+        for name, more in (("full", ["hydra/sweeper/pruner=none"]), ("pruned", [SMALL_PRUNER])):
             # One process for all: a tiny trial is mostly the loading of libraries.
             own = [f"hydra.sweeper.sampler.seed={seed}", f"study={name}-{seed}", f"root={scratch}", *more]
-            run(scratch, *TINY, "+sweep=lora", "hydra/launcher=basic", f"hydra.sweeper.n_trials={trials}", *own)
+            run(scratch, *TINY, *SMALL, "+sweep=lora", "hydra/launcher=basic", f"hydra.sweeper.n_trials={trials}", *own)
             path = scratch / f"{name}-{seed}"
             found = optuna.load_study(study_name=path.name, storage=f"sqlite:///{path / 'study.db'}")
             best[name].append(found.best_value)
