@@ -22,7 +22,9 @@ from medbot_exp.sweep.job import TrackedTask, reason
 from medbot_exp.sweep.launch_batches import Batches
 from medbot_exp.sweep.launch_local import Ended
 from medbot_exp.sweep.outcome import Outcome
-from medbot_exp.sweep.space import SearchSpace, assignment, fractions, read_space, unknown_keys
+from medbot_exp.sweep.override_text import assignment
+from medbot_exp.sweep.space import SearchSpace, read_space
+from medbot_exp.sweep.space_check import fractions, unknown_keys
 from medbot_exp.sweep.storage import Address, address_of
 from medbot_exp.sweep.study import Ledger, Place, Settled, Ticket, counted, open_study, reason_of
 from medbot_exp.tracking.wandb import decide_mode_for_trials
