@@ -3,11 +3,11 @@
 https://hydra.cc/docs/1.3/advanced/override_grammar/extended:
 
     a,b,c   choice(a,b,c)   glob(*)            one of them; whole lists and dicts too
-    range(1,9)   range(0,1,0.25)               its numbers; the stop is excluded
+    range(1,9)   range(0,1,0.25)               its numbers; whether the stop is one of them, see searched_or_fixed
     interval(0,1)                              floats, also between whole numbers: Hydra reads those as floats
     int(interval(1,64))                        whole numbers, both ends included
     tag(log,interval(1e-5,1e-2))               on a logarithmic scale; int(...) of it for whole numbers
-    shuffle(range(1,9))                        its numbers as choices without an order
+    shuffle(range(1,9))                        its numbers as choices without an order, never the stop
 
 An import of this module loads Optuna.
 """
@@ -37,8 +37,12 @@ class Searched:
     texts: tuple[str, ...] = ()
 
 
-def searched_or_fixed(override: Override) -> Searched | str:
+def searched_or_fixed(override: Override, with_stop: bool) -> Searched | str:
     """How `override` is to be searched, or its text where it is one value; that of `~key` is empty.
+
+    Args:
+        with_stop: a range goes up to its stop, if its steps come there. hydra-optuna-sweeper has it so for every
+            sampler but grid, where it leaves the stop out, as Hydra does.
 
     Raises:
         ValueError: it cannot be searched, or has no text.
@@ -56,7 +60,7 @@ def searched_or_fixed(override: Override) -> Searched | str:
     if isinstance(value, IntervalSweep):
         return Searched(interval(value))
     if isinstance(value, RangeSweep):
-        return searched_range(value)
+        return searched_range(value, with_stop and not value.shuffle, str(override.input_line))
     if "log" in value.tags:
         raise ValueError("tag(log,...) goes around an interval or a range")
     assert isinstance(value, ChoiceSweep)
@@ -87,9 +91,11 @@ def interval(sweep: IntervalSweep) -> IntDistribution | FloatDistribution:
     return FloatDistribution(low, high, log=logarithmic)
 
 
-def searched_range(sweep: RangeSweep) -> Searched:
-    """The numbers of a range, without its stop."""
-    numbers = numbers_of(sweep)
+def searched_range(sweep: RangeSweep, with_stop: bool, text: str) -> Searched:
+    """The numbers of the range that `text` spells."""
+    numbers = numbers_of(sweep, with_stop)
+    if with_stop and sweep.stop in numbers:
+        log.info("%s: %s is one of its numbers, as in hydra-optuna-sweeper; to a grid it is not", text, sweep.stop)
     if "log" in sweep.tags and not (isinstance(numbers, range) and abs(numbers.step) == 1):
         raise ValueError("a logarithmic scale has no steps; try tag(log,interval(<low>,<high>))")
     if sweep.shuffle:
@@ -100,7 +106,7 @@ def searched_range(sweep: RangeSweep) -> Searched:
     return Searched(FloatDistribution(low, high, step=abs(sweep.step)))
 
 
-def numbers_of(sweep: RangeSweep) -> Sequence[Any]:
+def numbers_of(sweep: RangeSweep, with_stop: bool) -> Sequence[Any]:
     """The numbers of `sweep`, a Python range where they are whole.
 
     Raises:
@@ -112,9 +118,11 @@ def numbers_of(sweep: RangeSweep) -> Sequence[Any]:
         raise ValueError(f"a range must end, not go from {start} to {stop} by {step}")
     numbers: Sequence[Any]
     if isinstance(start, int) and isinstance(stop, int) and isinstance(step, int):
-        numbers = range(start, stop, step)
+        beyond = 1 if step > 0 else -1
+        numbers = range(start, stop + beyond if with_stop else stop, step)
     else:
-        numbers = decimals(start, step, math.ceil((exact(stop) - exact(start)) / exact(step)))
+        steps = (exact(stop) - exact(start)) / exact(step)
+        numbers = decimals(start, step, math.floor(steps) + 1 if with_stop else math.ceil(steps))
     if not numbers:
         raise ValueError(f"a range must have a number, but from {start} to {stop} by {step} there is none")
     return numbers

@@ -1,9 +1,9 @@
 """The search space of a sweep: read from the sweeper's keys and the command line, it gives each trial its overrides."""
 
+import importlib
 import json
 import logging
 import math
-import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -67,6 +67,9 @@ class SearchSpace:
             if all(condition.holds(current(condition.key, known, config)) for condition in conditions):
                 overrides[key] = known[bare(key)] = self._text(key, suggested(trial, key, distribution))
         if self.extend is not None:
+            # By these, such a function finds out what is fixed (hydra-optuna-sweeper documents it).
+            for key, text in self.fixed.items():
+                trial.set_user_attr(key, text)
             self.extend(config, trial)
             own = {key: value for key, value in trial.params.items() if key not in overrides}
             fixed = {bare(key): f"{key}={text}" for key, text in self.fixed.items()}
@@ -154,6 +157,7 @@ def read_space(
     custom_search_space: str | None,
     arguments: Sequence[str],
     config_loader: ConfigLoader | None,
+    with_stop: bool,
 ) -> SearchSpace:
     """The search space that the sweeper's keys and the command line ask for together.
 
@@ -164,6 +168,7 @@ def read_space(
         custom_search_space: the dotted path of a function of the config and an optuna.Trial.
         arguments: overrides of the command line: they win over `params`, and a fixed value ends a search.
         config_loader: lists the options that glob() chooses from.
+        with_stop: a range goes up to its stop.
 
     Raises:
         ConfigError: all faults, a line each.
@@ -189,7 +194,10 @@ def read_space(
         try:
             override = parser.parse_override(text)
             override.config_loader = config_loader
-            entries[bare(override.get_key_element())] = override.get_key_element(), searched_or_fixed(override)
+            entries[bare(override.get_key_element())] = (
+                override.get_key_element(),
+                searched_or_fixed(override, with_stop),
+            )
         except (ValueError, TypeError, HydraException) as error:
             reason = first_line(error).rstrip(".")
             faults.append(f"`{text}` must be a value or what to search, but: {reason}; for example {EXAMPLES}")
@@ -201,11 +209,6 @@ def read_space(
         except ConfigError as error:
             faults.append(str(error))
     searched = {key: entry for key, entry in entries.values() if isinstance(entry, Searched)}
-    if not faults and not searched and extend is None:
-        faults.append(
-            "`hydra.sweeper.params` must have something to search, but got "
-            f"{' '.join(arguments) or 'nothing'}; for example {EXAMPLES}"
-        )
     if faults:
         raise ConfigError("\n".join(faults))
     return SearchSpace(
@@ -240,7 +243,7 @@ def imported(path: str) -> "Callable[[DictConfig, Trial], None]":
     """
     rule = "`hydra.sweeper.custom_search_space` must be the dotted path of a function (cfg, trial)"
     try:
-        found = pkgutil.resolve_name(path)
+        found = located(path)
     # Whatever a user's module raises while it is imported.
     except Exception as error:
         raise ConfigError(
@@ -249,4 +252,24 @@ def imported(path: str) -> "Callable[[DictConfig, Trial], None]":
         ) from error
     if not callable(found):
         raise ConfigError(f"{rule}, but {path} is of type {type(found).__name__}; name a function")
+    return found
+
+
+def located(path: str) -> Any:
+    """What is at the dotted `path`; the first dot of a relative one means nothing, as to older versions of Hydra.
+
+    Not pkgutil.resolve_name, which takes no module with a hyphen in its name.
+
+    Raises:
+        ImportError, AttributeError: nothing; and whatever a module raises while it is imported.
+    """
+    first, *others = path.removeprefix(".").split(".")
+    found: Any = importlib.import_module(first)
+    name = first
+    for part in others:
+        name = f"{name}.{part}"
+        # An import makes a module an attribute of its package.
+        if hasattr(found, "__path__") and not hasattr(found, part):
+            importlib.import_module(name)
+        found = getattr(found, part)
     return found

@@ -1,11 +1,15 @@
-"""A search space beside the config that it searches: keys that are not there, and types that do not fit."""
+"""A search space beside the config that it searches: keys that are not there, types that do not fit, trials to try."""
+
+from collections.abc import Sequence
+from typing import Any
 
 from omegaconf import DictConfig, IntegerNode, OmegaConf
-from optuna.distributions import FloatDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.trial import FixedTrial
 
 from medbot_exp.sweep.config_keys import choices_of, exists, meant, parent_of, within
-from medbot_exp.sweep.override_text import bare
-from medbot_exp.sweep.space import SearchSpace
+from medbot_exp.sweep.override_text import assignment, bare
+from medbot_exp.sweep.space import EXAMPLES, SearchSpace
 
 
 def unknown_keys(space: SearchSpace, config: DictConfig) -> list[str]:
@@ -57,3 +61,45 @@ def fractions(space: SearchSpace, config: DictConfig) -> list[str]:
                 f"try {key}='int(interval({low:g},{high:g}))'"
             )
     return faults
+
+
+def nothing_searched(space: SearchSpace) -> list[str]:
+    """What to say of a space in which all trials are alike."""
+    if space.distributions or space.extend is not None:
+        return []
+    fixed = " ".join(assignment(key, text) for key, text in space.fixed.items())
+    return [
+        f"`hydra.sweeper.params` must have something to search, but got {fixed or 'nothing'}; for example {EXAMPLES}"
+    ]
+
+
+def sample_points(space: SearchSpace, base: DictConfig) -> list[list[str]]:
+    """Overrides of trials that together have each choice, and each end of a range; none of a custom search space."""
+    if space.extend is not None:
+        return []
+    ends: dict[str, list[Any]] = {
+        key: list(each.choices) if isinstance(each, CategoricalDistribution) else [each.low, each.high]  # type: ignore[attr-defined]
+        for key, each in space.distributions.items()
+    }
+    first = {key: values[0] for key, values in ends.items()}
+    points = [first] + [{**first, key: value} for key, values in ends.items() for value in values[1:]]
+    return [space.suggest(FixedTrial(point), base) for point in points]  # type: ignore[arg-type]
+
+
+def telling_points(points: Sequence[list[str]], base: DictConfig) -> list[list[str]]:
+    """Those of `points` that bring a key, or an option of a group, that none before has: composition is by these."""
+    choices = choices_of(base)
+
+    def told_by(word: str) -> str:
+        key = word.partition("=")[0]
+        # What is added may be a group as well.
+        return word if key.startswith("+") or bare(key) in choices else key
+
+    seen: set[str] = set()
+    telling = []
+    for point in points:
+        words = set(map(told_by, point))
+        if not words <= seen:
+            telling.append(point)
+            seen |= words
+    return telling

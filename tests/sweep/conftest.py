@@ -20,11 +20,13 @@ from medbot_exp.errors import ConfigError
 
 @pytest.fixture(scope="session")
 def space_of() -> Callable[..., Any]:
-    """space_of(*arguments, params=None, search_space=None, when=None, custom=None, loader=None): a SearchSpace."""
+    """space_of(*arguments, params=None, search_space=None, when=None, custom=None, loader=None, with_stop=False)."""
     from medbot_exp.sweep.space import read_space
 
-    def read(*arguments: str, params=None, search_space=None, when=None, custom=None, loader=None) -> Any:
-        return read_space(params, search_space, when, custom, arguments, loader)
+    def read(
+        *arguments: str, params=None, search_space=None, when=None, custom=None, loader=None, with_stop=False
+    ) -> Any:
+        return read_space(params, search_space, when, custom, arguments, loader, with_stop)
 
     return read
 

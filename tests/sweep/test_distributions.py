@@ -7,9 +7,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from medbot_exp.sweep.distributions import Searched, searched_or_fixed
 
 
-def searched(text):
+def searched(text, with_stop=False):
     """The distribution behind `x=<text>`."""
-    entry = searched_or_fixed(OverridesParser.create().parse_override(f"x={text}"))
+    entry = searched_or_fixed(OverridesParser.create().parse_override(f"x={text}"), with_stop)
     assert isinstance(entry, Searched)
     return entry.distribution
 
@@ -56,3 +56,32 @@ def test_override_syntax_becomes_optunas_distribution(text, expected):
 def test_choice_that_is_there_twice_counts_once(caplog):
     assert searched("a,b,a") == CategoricalDistribution(["a", "b"])
     assert "there twice" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("range(1,3)", IntDistribution(1, 3)),
+        ("range(1,9,4)", IntDistribution(1, 9, step=4)),
+        ("range(1,10,4)", IntDistribution(1, 9, step=4)),
+        ("range(5,1,-2)", IntDistribution(1, 5, step=2)),
+        ("range(3,3)", IntDistribution(3, 3)),
+        ("range(0.5,5.5,step=1)", FloatDistribution(0.5, 5.5, step=1.0)),
+        ("range(0,0.9,0.3)", FloatDistribution(0.0, 0.9, step=0.3)),
+        ("range(0,1,0.3)", FloatDistribution(0.0, 0.9, step=0.3)),
+        ("range(1,0,-0.25)", FloatDistribution(0.0, 1.0, step=0.25)),
+        ("range(0.0001,0.2)", FloatDistribution(0.0001, 0.0001, step=1.0)),
+        ("shuffle(range(1,3))", CategoricalDistribution([1, 2])),
+    ],
+)
+def test_range_with_its_stop_has_it_where_the_steps_come_there(text, expected):
+    assert searched(text, with_stop=True) == expected
+
+
+def test_range_says_that_it_has_its_stop(caplog):
+    caplog.set_level("INFO")
+    searched("range(1,10,4)", with_stop=True)
+    searched("range(1,9,4)")
+    assert not caplog.records
+    searched("range(1,9,4)", with_stop=True)
+    assert "x=range(1,9,4): 9 is one of its numbers" in caplog.text

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from omegaconf import OmegaConf
 
-from medbot_exp.sweep.space_check import fractions, unknown_keys
+from medbot_exp.sweep.space_check import fractions, nothing_searched, sample_points, telling_points, unknown_keys
 
 
 def test_keys_that_are_not_in_the_config_are_told_with_the_one_that_was_meant(grouped_config, space_of):
@@ -47,3 +47,28 @@ def test_floats_for_a_whole_number_are_told_before_the_first_trial(space_of):
         "`lora.r` must be a whole number, but floats from 1.0 to 64.0 are searched; try lora.r='int(interval(1,64))'"
     ]
     assert fractions(space_of("lora.r=int(interval(1,64))"), config) == []
+
+
+def test_space_in_which_all_trials_are_alike_is_told(space_of):
+    (fault,) = nothing_searched(space_of("seed=1", params={"lora.r": 16}))
+    assert "must have something to search, but got lora.r=16 seed=1; for example lora.r=8,16,32" in fault
+    assert nothing_searched(space_of("seed=1,2")) == []
+
+
+def test_sample_points_have_each_choice_and_both_ends(space_of, grouped_config):
+    space = space_of(
+        "optimizer=adamw,sgd", "lora.r=int(interval(1,64))", "+a=1,2,3", "+seed=5", when={"+a": "lora.r=64"}
+    )
+    assert sample_points(space, grouped_config) == [
+        ["optimizer=adamw", "lora.r=1", "+seed=5"],
+        ["optimizer=sgd", "lora.r=1", "+seed=5"],
+        ["optimizer=adamw", "lora.r=64", "+a=1", "+seed=5"],
+        ["optimizer=adamw", "lora.r=1", "+seed=5"],
+        ["optimizer=adamw", "lora.r=1", "+seed=5"],
+    ]
+
+
+def test_points_that_tell_of_a_composition_bring_a_key_or_an_option(grouped_config):
+    points = [["optimizer=adamw", "lora.r=1"], ["optimizer=adamw", "lora.r=2"], ["optimizer=sgd", "lora.r=1"]]
+    points += [["optimizer=sgd", "lora.r=1", "none=1"], ["+extra=a"], ["+extra=b"], ["+extra=a"]]
+    assert telling_points(points, grouped_config) == [points[place] for place in (0, 2, 3, 4, 5)]
