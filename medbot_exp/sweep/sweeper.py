@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
+from hydra.types import HydraContext, RunMode, TaskFunction
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -21,10 +22,12 @@ from medbot_exp.sweep import grid
 from medbot_exp.sweep.constraints import Constraint, read_constraints
 from medbot_exp.sweep.job import TrackedTask, reason
 from medbot_exp.sweep.launch_batches import Batches
-from medbot_exp.sweep.launch_local import Ended, Pool, end_group, too_long
+from medbot_exp.sweep.launch_local import Ended, Pool, end_group, slots_for, too_long, visible_gpus
 from medbot_exp.sweep.outcome import Outcome
+from medbot_exp.sweep.override_text import assignment, bare, plain
 from medbot_exp.sweep.plan import plan_of
-from medbot_exp.sweep.space import SearchSpace, assignment, fractions, plain, read_space, unknown_keys
+from medbot_exp.sweep.space import SearchSpace, read_space
+from medbot_exp.sweep.space_check import fractions, nothing_searched, sample_points, telling_points, unknown_keys
 from medbot_exp.sweep.storage import Address, address_of
 from medbot_exp.sweep.study import UID, Ledger, Place, Settled, Ticket, counted, open_study, reason_of
 from medbot_exp.tracking.wandb import decide_mode_for_trials
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 log = logging.getLogger(__name__)
+
+LOCAL = "hydra_plugins.medbot_exp.LocalLauncher"
 
 # How often the study is looked at: for the display, and for jobs that died elsewhere.
 LOOK_SECONDS = 1.0
@@ -149,32 +154,51 @@ def prepare(settings: Settings, config: DictConfig, context: HydraContext, argum
         ConfigError: every fault that can be found before the first trial.
         StorageError: the storage cannot be used.
     """
-    from medbot_exp.sweep.samplers import build_pruner, build_sampler
+    from medbot_exp.sweep.samplers import build_pruner, build_sampler, goes_through_all
 
     loader = context.config_loader
     faults = setting_faults(settings)
     if faults:
         raise ConfigError("\n".join(faults))
     space = read_space(
-        settings.params, settings.search_space, settings.when, settings.custom_search_space, arguments, loader
+        settings.params,
+        settings.search_space,
+        settings.when,
+        settings.custom_search_space,
+        arguments,
+        loader,
+        with_stop=not goes_through_all(settings.sampler),
     )
-    base = loader.load_sweep_config(config, [assignment(key, text) for key, text in space.fixed.items()])
+    base = fixed_config(config, loader, space)
+    own = OmegaConf.get_type(base) is RunConfig
     faults = unknown_keys(space, base) + fractions(space, base)
+    if own:
+        faults += nothing_searched(space)
+    else:
+        for words in nothing_searched(space):
+            log.warning("%s: every trial is the same", words)
     if faults:
         raise ConfigError("\n".join(faults))
     directions = directions_of(settings.direction, base)
     constraints = read_constraints(plain(settings.constraints), metrics_known(base))
     sampler = build_sampler(settings.sampler, space, directions)
     pruner = build_pruner(settings.pruner, directions)
-    if OmegaConf.get_type(base) is RunConfig:
-        grid.check([loader.load_sweep_config(config, point) for point in sample_points(space, base)])
+    points = sample_points(space, base)
+    if own:
+        grid.check([loader.load_sweep_config(config, point) for point in points])
         decide_mode_for_trials(typed(grid.without_hydra(base)).tracking)
+    else:
+        # What Hydra has to say of a key or an option, it says here instead of in the first trial that has it.
+        for point in telling_points(points, base):
+            loader.load_sweep_config(config, point)
+    if settings.n_jobs > 1 and config.hydra.launcher._target_ == LOCAL:
+        slots_for(settings.n_jobs, visible_gpus())
     folder = Path(str(config.hydra.sweep.dir))
     given = settings.storage
     storage = instantiate(given) if OmegaConf.is_config(given) or isinstance(given, Mapping) else given
     address = address_of(storage, folder / "study.db")
     hide_password(config, address)
-    place = Place(address, settings.study_name or folder.name)
+    place = Place(address, settings.study_name or default_name(folder, own))
     plan = plan_of(space, base) | ({"constraints": list(map(str, constraints))} if constraints else {})
     try:
         study = open_study(place, directions, sampler, pruner, plan)
@@ -183,6 +207,21 @@ def prepare(settings: Settings, config: DictConfig, context: HydraContext, argum
             raise
         place, study = open_beside(config, place, folder, given is None, directions, sampler, pruner, plan)
     return Search(settings, config, base, space, directions, constraints, sampler, pruner, place, study)
+
+
+def fixed_config(config: DictConfig, loader: ConfigLoader, space: SearchSpace) -> DictConfig:
+    """What the fixed overrides of `space` compose to, with the first option of a group that must be given.
+
+    Composed as Hydra composes for a multirun: a group that nothing but a custom search space chooses is left out.
+    """
+    choices = config.hydra.runtime.choices
+    first = {key: texts[0] for key, texts in space.texts.items() if OmegaConf.is_missing(choices, bare(key))}
+    overrides = [assignment(key, text) for key, text in (first | space.fixed).items()]
+    base = loader.load_configuration(
+        config.hydra.job.config_name, [*config.hydra.overrides.hydra, *overrides], RunMode.MULTIRUN
+    )
+    OmegaConf.copy_cache(from_config=config, to_config=base)
+    return base
 
 
 def setting_faults(settings: Settings) -> list[str]:
@@ -236,20 +275,10 @@ def metrics_known(base: DictConfig) -> list[str] | None:
     return metrics_of(typed(grid.without_hydra(base))) if OmegaConf.get_type(base) is RunConfig else None
 
 
-def sample_points(space: SearchSpace, base: DictConfig) -> list[list[str]]:
-    """Overrides of trials that together have each choice, and each end of a range; none of a custom search space."""
-    from optuna.distributions import CategoricalDistribution
-    from optuna.trial import FixedTrial
-
-    if space.extend is not None:
-        return []
-    ends: dict[str, list[Any]] = {
-        key: list(each.choices) if isinstance(each, CategoricalDistribution) else [each.low, each.high]  # type: ignore[attr-defined]
-        for key, each in space.distributions.items()
-    }
-    first = {key: values[0] for key, values in ends.items()}
-    points = [first] + [{**first, key: value} for key, values in ends.items() for value in values[1:]]
-    return [space.suggest(FixedTrial(point), base) for point in points]  # type: ignore[arg-type]
+def default_name(folder: Path, own: bool) -> str:
+    """The name of a study that was given none: its directory's, in our `own` application."""
+    # Elsewhere that is the time of day, in a directory of the date: in a storage for many studies it comes again.
+    return folder.name if own else str(Path(*folder.parts[-2:]))
 
 
 def hide_password(config: DictConfig, address: Address) -> None:
@@ -359,11 +388,12 @@ class Controller:
         self.mine.discard(ended.number)
         if settled is not None:
             self.display.settled(settled)
-        self.note_failure(ended.number)
         self.look()
+        error = None if ended.returned is None else ended.returned._return_value
+        self.note_failure(ended.number, error if isinstance(error, BaseException) else None)
 
-    def note_failure(self, number: int) -> None:
-        """Count the trial where it failed for good.
+    def note_failure(self, number: int, error: BaseException | None) -> None:
+        """Count the trial where it failed for good, by `error` if that is known.
 
         Raises:
             TrialError: that was one too many.
@@ -379,7 +409,7 @@ class Controller:
                 f"`hydra.sweeper.max_failure_rate` lets {allowed:g} of {self.ledger.n_trials} trials fail, but "
                 f"{len(self.failures)} did: {told(self.failures)}\n"
                 "Mend the cause and type the same again, or raise hydra.sweeper.max_failure_rate"
-            )
+            ) from error
 
     def end_late(self) -> None:
         """End the processes of a dead controller that take longer than they may; this one's own its Pool ends."""

@@ -41,14 +41,14 @@ class OptunaConf:
     n_trials: int = 20
     n_jobs: int = 2
     max_failure_rate: float = 0.0
-    search_space: dict[str, Any] | None = None
-    params: dict[str, Any] | None = None
+    search_space: dict[str, Any] | None = field(default_factory=dict)
+    params: dict[str, Any] | None = field(default_factory=dict)
     custom_search_space: str | None = None
     pruner: PrunerConf = MISSING
     max_retry: int = 1
     timeout_seconds: float | None = None
     on_mismatch: str = "refuse"
-    when: dict[str, Any] | None = None
+    when: dict[str, Any] | None = field(default_factory=dict)
     constraints: Any = None
 
 
