@@ -337,7 +337,7 @@ class Controller:
     def start(self, ticket: Ticket) -> None:
         """Start the trial of `ticket`."""
         self.mine.add(ticket.number)
-        self.task.tickets = {ticket.number: ticket, **self.still_needed()}
+        self.task.tickets = {**self.still_needed(), ticket.number: ticket}
         self.workers.start(ticket.number, ticket.overrides)
 
     def still_needed(self) -> dict[int, Ticket]:
@@ -396,6 +396,8 @@ def outcome_of(ended: Ended, asked: bool = False) -> Outcome:
     """
     if asked and not ended.timed_out:
         return Outcome("stopped", reason="stopped by the user")
+    if ended.outcome is not None:
+        return ended.outcome
     error = None if ended.returned is None else ended.returned._return_value
     if isinstance(error, BaseException):
         return Outcome("failed", reason=reason(error))
