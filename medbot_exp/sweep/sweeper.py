@@ -17,7 +17,7 @@ from medbot_exp.config import RunConfig
 from medbot_exp.errors import ConfigError, TrialError
 from medbot_exp.rules import typed
 from medbot_exp.rundir import RESUME_IGNORES
-from medbot_exp.sweep import grid
+from medbot_exp.sweep import grid, launch_submitit
 from medbot_exp.sweep.job import TrackedTask, reason
 from medbot_exp.sweep.launch_batches import Batches
 from medbot_exp.sweep.launch_local import Ended
@@ -61,7 +61,7 @@ class Settings:
 
 
 class Workers(Protocol):
-    """What runs trials: launch_local.Pool, or launch_batches.Batches."""
+    """What runs trials: the Pool of launch_local, launch_submitit or launch_ray, or launch_batches.Batches."""
 
     running: list[Any]
 
@@ -415,12 +415,15 @@ def told(failures: Sequence[tuple[int, Outcome]]) -> str:
 
 
 def workers(search: Search, launcher: Launcher) -> Workers:
-    """What runs the trials of `search` by `launcher`: ours starts the next when one ends, others take batches."""
+    """What runs the trials of `search` by `launcher`: the next starts when one ends, or a batch when all of one has."""
+    settings = search.settings
     if hasattr(launcher, "pool"):
-        pool: Workers = launcher.pool(search.settings.n_jobs, search.settings.timeout_seconds)
+        pool: Workers = launcher.pool(settings.n_jobs, settings.timeout_seconds)
         return pool
-    if search.settings.timeout_seconds is not None:
+    if settings.timeout_seconds is not None:
         log.warning(
-            "hydra.sweeper.timeout_seconds is for hydra/launcher=local: other launchers have limits of their own"
+            "hydra.sweeper.timeout_seconds is for hydra/launcher=local and ray; Submitit has hydra.launcher.timeout_min"
         )
-    return Batches(launcher, search.settings.n_jobs)
+    if launch_submitit.is_submitit(launcher):
+        return launch_submitit.Pool(launcher, settings.n_jobs)
+    return Batches(launcher, settings.n_jobs)
