@@ -180,7 +180,9 @@ def lost(running: Running, error: BaseException) -> Ended:
         # What the worker raised before the trial began: no such directory there, a package that it lacks.
         outcome = Outcome("failed", reason=f"Ray's worker could not run it: {first_line(error.cause or error)}")
     else:
-        outcome = Outcome("died", reason=f"Ray lost its worker: {first_line(error).partition(". ")[0]}{last_words(running.log)}")
+        outcome = Outcome(
+            "died", reason=f"Ray lost its worker: {first_line(error).partition('. ')[0]}{last_words(running.log)}"
+        )
     return Ended(running.number, 1, False, seconds, None, running.log, outcome)
 
 
@@ -199,7 +201,11 @@ def share(nodes: Sequence[Mapping[str, float]], n_jobs: int) -> dict[str, float]
 def tell_room(nodes: Sequence[Mapping[str, float]], n_jobs: int, options: Mapping[str, Any]) -> None:
     """Warn where the cluster, as it is now, runs fewer tasks at a time than `n_jobs`."""
     room = [
-        min(node.get(name, 0) // options[key] for name, key in (("CPU", "num_cpus"), ("GPU", "num_gpus")) if options[key])
+        min(
+            node.get(name, 0) // options[key]
+            for name, key in (("CPU", "num_cpus"), ("GPU", "num_gpus"))
+            if options[key]
+        )
         for node in nodes
     ]
     if sum(room) < n_jobs:

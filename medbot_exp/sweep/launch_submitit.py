@@ -36,10 +36,10 @@ ASK_SECONDS = 30.0
 RESULT_SECONDS = 15.0
 # A submission that failed behind one that did not (slurmctld restarts, a limit of the queue) is tried again this often.
 RETRY_SECONDS = 10.0
+# A signal that follows another within this time is the same request: Slurm tells the step, and srun tells it again.
+ECHO_SECONDS = 1.0
 
-INTERRUPTED = (
-    "Slurm ended its job: at its time limit (hydra.launcher.timeout_min), or to preempt it (hydra.sweeper.max_retry)"
-)
+INTERRUPTED = "Slurm wanted its job to end: hydra.launcher.timeout_min, or a preemption"
 
 
 @dataclass
@@ -67,16 +67,17 @@ class Job:
 
     def __init__(self, launcher: Any):
         self.launcher = launcher
+        self.stopped: float | None = None  # when it was asked to end
         self.interrupted: Path | None = None  # the directory of the trial that the queue wants ended
 
-    def __call__(self, number: int, overrides: list[str], singletons: dict[Any, Any]) -> str | None:
-        """Run trial `number`; why it failed, if it did."""
+    def __call__(self, number: int, overrides: list[str], singletons: dict[Any, Any]) -> Outcome | None:
+        """Run trial `number`; what to make of it, if it left no result."""
         from submitit import JobEnvironment
 
         faulthandler.enable()
         # In place of Submitit's own handlers, which leave SIGTERM unheard and queue the job again.
         for stop in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(stop, signal.default_int_handler)
+            signal.signal(stop, self.stop)
         signal.signal(signal.Signals[f"SIG{JobEnvironment.USR_SIG}"], self.interrupt)
         try:
             returned = self.launcher(overrides, "hydra.sweep.dir", number, f"job_id_for_{number}", singletons)
@@ -84,8 +85,17 @@ class Job:
             if self.interrupted is not None:
                 Outcome("died", reason=INTERRUPTED).write(self.interrupted)
             # No exception: Submitit would leave no result, and takes a preempted job without one for queued again.
-            return "stopped"
-        return None if returned.status is JobStatus.COMPLETED else reason(returned._return_value)
+            return Outcome("died", reason="its job was asked to end")
+        return (
+            None if returned.status is JobStatus.COMPLETED else Outcome("failed", reason=reason(returned._return_value))
+        )
+
+    def stop(self, number: int, frame: FrameType | None) -> None:
+        """Raise KeyboardInterrupt, but not while the trial writes down its end because of another."""
+        now = time.monotonic()
+        if self.stopped is None or now - self.stopped > ECHO_SECONDS:
+            self.stopped = now
+            raise KeyboardInterrupt
 
     def interrupt(self, number: int, frame: FrameType | None) -> None:
         """End the trial as Ctrl-C does: training ends behind its current step, with a checkpoint."""
@@ -110,6 +120,7 @@ class Pool:
         self.environment = slots_for(n_jobs, [])[0] if self.cluster == "local" else {}
         self.running: list[Running] = []
         self.works = False  # the queue has taken a job
+        self.stopping = False
 
     def free(self) -> int:
         """How many more jobs may be submitted now."""
@@ -136,10 +147,11 @@ class Pool:
             if over or not self.running or time.monotonic() >= until:
                 self.running = [running for running in self.running if running not in over]
                 return [as_ended(running) for running in over]
-            time.sleep(POLL_SECONDS)
+            time.sleep(1.0 if self.stopping else POLL_SECONDS)
 
     def stop(self) -> list[Ended]:
         """Ask all to end, as Ctrl-C does, and wait for them; cancel those that do not."""
+        self.stopping = True
         submitted = [running for running in self.running if running.job is not None]
         ended = [as_lost(running.number, Outcome("stopped")) for running in self.running if running.job is None]
         self.running = submitted
@@ -166,7 +178,9 @@ class Pool:
         except (RuntimeError, OSError, subprocess.SubprocessError) as error:  # as Submitit passes sbatch's errors on
             said = last_line(error)
             if not self.works:
-                raise ConfigError(f"the queue must take a job, but: {said}\nMend hydra.launcher.*: see sbatch") from error
+                raise ConfigError(
+                    f"the queue must take a job, but: {said}\nMend hydra.launcher.*: see sbatch"
+                ) from error
             log.warning("trial %d is submitted again in %.0f s: %s", running.number, RETRY_SECONDS, said)
         else:
             self.works = True
@@ -176,14 +190,14 @@ class Pool:
         job, now = running.job, time.monotonic()
         if job is None or job.paths.result_pickle.exists():
             return job is not None
-        ask = now - running.asked > ASK_SECONDS
+        ask = self.stopping or now - running.asked > ASK_SECONDS
         if ask:
             running.asked = now
         # Submitit does not take preempted ones for ended, as it would have them queued again.
         if not job.done(force_check=ask) and not job.state.startswith("PREEMPTED"):
             return False
         running.over = running.over or now
-        return self.cluster == "local" or now - running.over > RESULT_SECONDS
+        return self.cluster == "local" or self.stopping or now - running.over > RESULT_SECONDS
 
     def cancel(self, softly: bool) -> None:
         """End what runs.
@@ -262,8 +276,9 @@ def as_ended(running: Running) -> Ended:
     job = running.job
     if job.paths.result_pickle.exists():
         kind, content = pickle_load(job.paths.result_pickle)
-        why = content if kind == "success" else str(content).strip().splitlines()[-1]
-        return as_lost(running.number, Outcome("failed", reason=why or "its job left no result"))
+        if kind == "error":
+            content = Outcome("failed", reason=str(content).strip().splitlines()[-1])
+        return as_lost(running.number, content or Outcome("failed", reason="its job ended without a result"))
     why = f"its job {job.job_id} ended ({job.state}){last_words(job.paths.stderr)}"
     return as_lost(running.number, Outcome("died", reason=why))
 

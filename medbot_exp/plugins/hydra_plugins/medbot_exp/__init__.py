@@ -64,7 +64,7 @@ class LocalConf:
 
 @dataclass
 class RayOptions:
-    """Arguments of ray.init, and of ray.remote for a trial: num_cpus and num_gpus are shared out where they are null."""
+    """Arguments of ray.init, and of ray.remote for a trial, whose CPUs and GPUs are shared out where they are null."""
 
     init: dict[str, Any] = field(default_factory=lambda: {"address": None})
     remote: dict[str, Any] = field(default_factory=lambda: {"num_cpus": None, "num_gpus": None})
@@ -173,7 +173,9 @@ class RayLauncher(Launcher):
 
     def __init__(self, ray: Any) -> None:
         if find_spec("ray") is None:
-            raise ConfigError("`hydra/launcher=ray` must have its package, but Ray is not installed\nRun: pip install ray")
+            raise ConfigError(
+                "`hydra/launcher=ray` must have its package, but Ray is not installed\nRun: pip install ray"
+            )
         self.options = OmegaConf.to_container(ray, resolve=True) if OmegaConf.is_config(ray) else ray
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
