@@ -67,7 +67,7 @@ class Settled:
     """A trial that its job left open, and what became of it.
 
     Attributes:
-        successor: the number under which its parameters are tried again.
+        successor: the number under which its parameters are tried again, its own where nothing of it began.
     """
 
     number: int
@@ -180,7 +180,7 @@ class Ledger:
 
     def dead(self, trial: "FrozenTrial", note: Mapping[str, Any]) -> bool:
         """Whether the owner in a ticket or a job of `trial` is no more."""
-        lives = Owner.of(note["owner"]).lives()
+        lives = note["owner"] is not None and Owner.of(note["owner"]).lives()
         if lives is not None:
             return not lives
         return self.watch.still(trial.number, trial.system_attrs.get(BEAT)) > STALE_SECONDS
@@ -242,12 +242,23 @@ class Ledger:
         job = trial.system_attrs.get(JOB)
         found = None if job is None else read_outcome(Path(job["directory"]))
         outcome = found or otherwise
+        if job is None and outcome.state == "stopped":
+            self.give_back(trial)
+            return Settled(trial.number, outcome, trial.number)
         successor = None
         if outcome.state in ("died", "stopped") and self.may_retry(trial, outcome):
             # Before it fails: a crash between the two leaves a trial that is found again, not one that is lost.
             successor = self.enqueue_again(trial, outcome)
         tell(self.study, trial, outcome)
         return Settled(trial.number, outcome, successor)
+
+    def give_back(self, trial: "FrozenTrial") -> None:
+        """Let `trial`, of which nothing began, be given out again under its number."""
+        from optuna.trial import TrialState
+
+        # First nobody's: a controller that dies between asking for it and writing its own ticket leaves it ownerless.
+        self.storage.set_trial_system_attr(trial._trial_id, TICKET, {"key": None, "owner": None, "overrides": []})
+        self.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
     def may_retry(self, trial: "FrozenTrial", outcome: Outcome) -> bool:
         """Whether the parameters of `trial` are to be tried again."""

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from medbot_exp.config import RunConfig
 from medbot_exp.errors import ConfigError, TrialError
 from medbot_exp.rules import metrics_of, typed
-from medbot_exp.sweep import grid
+from medbot_exp.sweep import grid, launch_submitit
 from medbot_exp.sweep.constraints import Constraint, read_constraints
 from medbot_exp.sweep.job import TrackedTask, reason
 from medbot_exp.sweep.launch_batches import Batches
@@ -69,7 +69,7 @@ class Settings:
 
 
 class Workers(Protocol):
-    """What runs trials: launch_local.Pool, or launch_batches.Batches."""
+    """What runs trials: the Pool of launch_local, launch_submitit or launch_ray, or launch_batches.Batches."""
 
     running: list[Any]
 
@@ -375,7 +375,7 @@ class Controller:
     def start(self, ticket: Ticket) -> None:
         """Start the trial of `ticket`."""
         self.mine.add(ticket.number)
-        self.task.tickets = {ticket.number: ticket, **self.still_needed()}
+        self.task.tickets = {**self.still_needed(), ticket.number: ticket}
         self.workers.start(ticket.number, ticket.overrides)
 
     def still_needed(self) -> dict[int, Ticket]:
@@ -448,6 +448,8 @@ def outcome_of(ended: Ended, asked: bool = False) -> Outcome:
     """
     if asked and not ended.timed_out:
         return Outcome("stopped", reason="stopped by the user")
+    if ended.outcome is not None:
+        return ended.outcome
     error = None if ended.returned is None else ended.returned._return_value
     if isinstance(error, BaseException):
         return Outcome("failed", reason=reason(error))
@@ -465,12 +467,15 @@ def told(failures: Sequence[tuple[int, Outcome]]) -> str:
 
 
 def workers(search: Search, launcher: Launcher) -> Workers:
-    """What runs the trials of `search` by `launcher`: ours starts the next when one ends, others take batches."""
+    """What runs the trials of `search` by `launcher`: the next starts when one ends, or a batch when all of one has."""
+    settings = search.settings
     if hasattr(launcher, "pool"):
-        pool: Workers = launcher.pool(search.settings.n_jobs, search.settings.timeout_seconds)
+        pool: Workers = launcher.pool(settings.n_jobs, settings.timeout_seconds)
         return pool
-    if search.settings.timeout_seconds is not None:
+    if settings.timeout_seconds is not None:
         log.warning(
-            "hydra.sweeper.timeout_seconds is for hydra/launcher=local: other launchers have limits of their own"
+            "hydra.sweeper.timeout_seconds is for hydra/launcher=local and ray; Submitit has hydra.launcher.timeout_min"
         )
-    return Batches(launcher, search.settings.n_jobs)
+    if launch_submitit.is_submitit(launcher):
+        return launch_submitit.Pool(launcher, settings.n_jobs)
+    return Batches(launcher, settings.n_jobs)
