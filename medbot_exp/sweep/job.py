@@ -103,7 +103,17 @@ class RunningTrial:
             TrialLost: the study gave this trial up.
         """
         outcome.write(self.directory)
-        self._write(lambda: tell(self.study, self._storage.get_trial(self.trial_id), outcome), ending=True)
+        try:
+            patiently(lambda: tell(self.study, self._storage.get_trial(self.trial_id), outcome))
+        except Exception as error:
+            told = patiently(lambda: self._storage.get_trial(self.trial_id))
+            if not told.state.is_finished():
+                raise
+            # Where the storage took it and its answer got lost, it was told a second time.
+            if told.state.name != outcome.trial_state() or (outcome.values and told.values != outcome.values):
+                lost = self._gone()
+                Outcome("failed", reason=lost).write(self.directory)
+                raise TrialLost(lost) from error
 
     @contextmanager
     def beating(self) -> Iterator[None]:
@@ -138,12 +148,11 @@ class RunningTrial:
             self.lost.set()
         return self.lost.is_set()
 
-    def _write(self, action: Callable[[], None], ending: bool = False) -> None:
+    def _write(self, action: Callable[[], None]) -> None:
         try:
             patiently(action)
         except Exception as error:
-            finished = self._storage.get_trial(self.trial_id).state.is_finished() if ending else False
-            if finished or self._notice(error):
+            if self._notice(error):
                 raise TrialLost(self._gone()) from error
             raise
 
@@ -210,7 +219,8 @@ class TrackedTask:
         """
         study = patiently(lambda: self.place.load(self.sampler, self.pruner))
         storage: Any = study._storage
-        trial_id = storage.get_trial_id_from_study_id_trial_number(study._study_id, ticket.number)
+        find = storage.get_trial_id_from_study_id_trial_number
+        trial_id = patiently(lambda: find(study._study_id, ticket.number))
         job = {"key": ticket.key, "owner": Owner.this().content(), "directory": str(directory.absolute())}
 
         def take() -> bool:
@@ -228,7 +238,7 @@ class TrackedTask:
 
         if not patiently(take):
             raise TrialLost(f"trial {ticket.number} of {self.place.name} was given to another process")
-        uid = storage.get_study_system_attrs(study._study_id)[UID]
+        uid = patiently(lambda: storage.get_study_system_attrs(study._study_id))[UID]
         predecessor = None if ticket.predecessor is None else Path(ticket.predecessor)
         return RunningTrial(study, trial_id, ticket.number, directory.absolute(), predecessor, uid)
 

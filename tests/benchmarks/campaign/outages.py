@@ -10,6 +10,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def stop_at(contestant: Contestant, folder: Path, point: str, controller_too: bo
     sleepers = [int(flag.read_text())]
     if controller_too:
         sleepers += case.processes("controller")
-        os.kill(sleepers[1], signal.SIGSTOP)
+        stop_without_lock(sleepers[1], contestant.file(case.setup, case.folder))
     else:
         case.kill_all("controller", case.processes("controller") if contestant.key == "ours" else [])
     began = count(case, "begin")
@@ -70,6 +71,20 @@ def stop_at(contestant: Contestant, folder: Path, point: str, controller_too: bo
     case.wait(COMMAND_SECONDS)
     case.finish()
     return case.verdict()
+
+
+def stop_without_lock(pid: int, database: Path) -> None:
+    """Stop a process at a moment when it does not keep `database` locked: that is a fault of its own."""
+    while True:
+        os.kill(pid, signal.SIGSTOP)
+        with closing(sqlite3.connect(database, timeout=0.5, isolation_level=None)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("ROLLBACK")
+                return
+            except sqlite3.OperationalError:
+                os.kill(pid, signal.SIGCONT)
+                time.sleep(0.05)
 
 
 # Bytes that a file may have: from nothing at all to what a study of these needs.
