@@ -7,6 +7,7 @@ is failed, and its parameters are enqueued under a new number, up to `max_retry`
 its own trial failed and its own directory to itself.
 """
 
+import hashlib
 import uuid
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -226,6 +227,12 @@ class Ledger:
             dead = dead_trials()
             return [self.close(trial, Outcome("died", reason="its process is gone")) for trial in dead]
 
+    def jobs(self, besides: Container[int]) -> list[tuple[int, Owner]]:
+        """The processes of this host that run trials, those of the trials `besides` left out."""
+        running = [trial for trial in self.trials() if trial.state.name == "RUNNING" and JOB in trial.system_attrs]
+        owners = [(trial.number, Owner.of(trial.system_attrs[JOB]["owner"])) for trial in running]
+        return [(number, owner) for number, owner in owners if number not in besides and owner.lives()]
+
     def ended(self, number: int, otherwise: Outcome) -> Settled | None:
         """Close trial `number`, whose job has ended; None where it is closed, or another controller's by now.
 
@@ -296,6 +303,11 @@ def tell(study: "Study", trial: "FrozenTrial", outcome: Outcome) -> None:
         # Samplers that have nothing left to suggest stop a loop of Optuna's own, which this is not.
         if "Study.stop" not in str(error):
             raise
+
+
+def run_id(uid: str, what: str) -> str:
+    """The id in W&B of `what` belongs to the study `uid`: a trial's number, or the study itself."""
+    return hashlib.sha256(f"{uid} {what}".encode()).hexdigest()[:8]
 
 
 def successor_of(trial: "FrozenTrial", trials: "list[FrozenTrial]") -> int | None:

@@ -1,6 +1,7 @@
 """The controller of a search: asks for trials, starts them, closes what they leave open, until n_trials are done."""
 
 import logging
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -15,16 +16,17 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from medbot_exp.config import RunConfig
 from medbot_exp.errors import ConfigError, TrialError
-from medbot_exp.rules import typed
-from medbot_exp.rundir import RESUME_IGNORES
+from medbot_exp.rules import metrics_of, typed
 from medbot_exp.sweep import grid
+from medbot_exp.sweep.constraints import Constraint, read_constraints
 from medbot_exp.sweep.job import TrackedTask, reason
 from medbot_exp.sweep.launch_batches import Batches
-from medbot_exp.sweep.launch_local import Ended
+from medbot_exp.sweep.launch_local import Ended, Pool, end_group, too_long
 from medbot_exp.sweep.outcome import Outcome
-from medbot_exp.sweep.space import SearchSpace, assignment, fractions, read_space, unknown_keys
+from medbot_exp.sweep.plan import plan_of
+from medbot_exp.sweep.space import SearchSpace, assignment, fractions, plain, read_space, unknown_keys
 from medbot_exp.sweep.storage import Address, address_of
-from medbot_exp.sweep.study import Ledger, Place, Settled, Ticket, counted, open_study, reason_of
+from medbot_exp.sweep.study import UID, Ledger, Place, Settled, Ticket, counted, open_study, reason_of
 from medbot_exp.tracking.wandb import decide_mode_for_trials
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ class Settings:
     custom_search_space: str | None
     params: Any
     when: Any
+    constraints: Any
 
 
 class Workers(Protocol):
@@ -105,6 +108,7 @@ class Search:
     base: DictConfig
     space: SearchSpace
     directions: list[str]
+    constraints: tuple[Constraint, ...]
     sampler: "BaseSampler"
     pruner: "BasePruner"
     place: Place
@@ -115,9 +119,15 @@ class Search:
         """The directory of the study."""
         return Path(str(self.config.hydra.sweep.dir))
 
+    @property
+    def uid(self) -> str:
+        """What tells the study from every other, whatever its name."""
+        return str(self.study._storage.get_study_system_attrs(self.study._study_id)[UID])
+
     def task(self, task_function: TaskFunction) -> TrackedTask:
         """`task_function`, ending its trials itself."""
-        return TrackedTask(task_function, self.place, self.sampler, self.pruner, len(self.directions))
+        objectives = len(self.directions)
+        return TrackedTask(task_function, self.place, self.sampler, self.pruner, objectives, self.constraints)
 
     def ledger(self) -> Ledger:
         """The study as this controller writes it."""
@@ -153,6 +163,7 @@ def prepare(settings: Settings, config: DictConfig, context: HydraContext, argum
     if faults:
         raise ConfigError("\n".join(faults))
     directions = directions_of(settings.direction, base)
+    constraints = read_constraints(plain(settings.constraints), metrics_known(base))
     sampler = build_sampler(settings.sampler, space, directions)
     pruner = build_pruner(settings.pruner, directions)
     if OmegaConf.get_type(base) is RunConfig:
@@ -164,14 +175,14 @@ def prepare(settings: Settings, config: DictConfig, context: HydraContext, argum
     address = address_of(storage, folder / "study.db")
     hide_password(config, address)
     place = Place(address, settings.study_name or folder.name)
-    plan = {"space": {key: value for key, value in space.describe().items() if key != "fixed"}, **base_plan(base)}
+    plan = plan_of(space, base) | ({"constraints": list(map(str, constraints))} if constraints else {})
     try:
         study = open_study(place, directions, sampler, pruner, plan)
     except ConfigError:
         if settings.on_mismatch != "new":
             raise
         place, study = open_beside(config, place, folder, given is None, directions, sampler, pruner, plan)
-    return Search(settings, config, base, space, directions, sampler, pruner, place, study)
+    return Search(settings, config, base, space, directions, constraints, sampler, pruner, place, study)
 
 
 def setting_faults(settings: Settings) -> list[str]:
@@ -220,6 +231,11 @@ def directions_of(direction: Any, base: DictConfig) -> list[str]:
     return names
 
 
+def metrics_known(base: DictConfig) -> list[str] | None:
+    """The metrics that every trial ends with; None where only the task function knows."""
+    return metrics_of(typed(grid.without_hydra(base))) if OmegaConf.get_type(base) is RunConfig else None
+
+
 def sample_points(space: SearchSpace, base: DictConfig) -> list[list[str]]:
     """Overrides of trials that together have each choice, and each end of a range; none of a custom search space."""
     from optuna.distributions import CategoricalDistribution
@@ -237,26 +253,19 @@ def sample_points(space: SearchSpace, base: DictConfig) -> list[list[str]]:
 
 
 def hide_password(config: DictConfig, address: Address) -> None:
-    """Put `address`, which has no password, where Hydra writes what the user gave."""
+    """Put `address`, which has no password, where Hydra, the manifest and W&B write what the user gave."""
+
+    def hidden(words: Sequence[str]) -> list[str]:
+        own = "hydra.sweeper.storage="
+        return [f"{own}'{address.url}'" if word.lstrip("+").startswith(own) else word for word in words]
+
     with open_dict(config):
         if isinstance(config.hydra.sweeper.storage, str) and not OmegaConf.is_interpolation(
             config.hydra.sweeper, "storage"
         ):
             config.hydra.sweeper.storage = address.url
-        config.hydra.overrides.hydra = [
-            f"hydra.sweeper.storage='{address.url}'" if word.lstrip("+").startswith("hydra.sweeper.storage=") else word
-            for word in config.hydra.overrides.hydra
-        ]
-
-
-def base_plan(base: DictConfig) -> dict[str, Any]:
-    """What the fixed part of a command says, as far as it changes what trials compute."""
-    content = OmegaConf.to_container(grid.without_hydra(base), resolve=False, enum_to_str=True)
-    assert isinstance(content, dict)
-    if OmegaConf.get_type(base) is RunConfig:
-        ignored = {name.rstrip(".") for name in RESUME_IGNORES}
-        content = {key: value for key, value in content.items() if key not in ignored}
-    return {str(key): value for key, value in content.items()}
+        config.hydra.overrides.hydra = hidden(config.hydra.overrides.hydra)
+    sys.argv[1:] = hidden(sys.argv[1:])
 
 
 def open_beside(
@@ -372,8 +381,21 @@ class Controller:
                 "Mend the cause and type the same again, or raise hydra.sweeper.max_failure_rate"
             )
 
+    def end_late(self) -> None:
+        """End the processes of a dead controller that take longer than they may; this one's own its Pool ends."""
+        allowed = self.search.settings.timeout_seconds
+        if allowed is None or not isinstance(self.workers, Pool):
+            return
+        for number, owner in self.ledger.jobs(self.mine):
+            seconds = owner.seconds()
+            if seconds is not None and seconds > allowed and end_group(owner.pid):
+                settled = self.ledger.ended(number, Outcome("failed", reason=too_long(seconds)))
+                if settled is not None:
+                    self.display.settled(settled)
+
     def look(self) -> None:
         """Close what died elsewhere, and show how things stand."""
+        self.end_late()
         for settled in self.ledger.settle(self.mine):
             self.display.settled(settled)
         trials = self.ledger.trials()

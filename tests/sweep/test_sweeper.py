@@ -12,6 +12,8 @@ import optuna
 import pytest
 import yaml
 
+from medbot_exp.sweep.owner import started
+
 APPLICATION = """
 import hydra
 from omegaconf import DictConfig
@@ -163,6 +165,26 @@ def test_a_controller_that_is_killed_loses_nothing(sweep, tmp_path, run_python_i
     assert begun(tmp_path) == [0, 1, 2]
 
 
+def test_a_trial_of_a_dead_controller_is_ended_when_it_takes_too_long(sweep, tmp_path):
+    do = "trial.number == 0 and time.sleep(60)"
+    overrides = ("hydra.sweeper.n_jobs=1", "hydra.sweeper.n_trials=2", "hydra.sweeper.timeout_seconds=8")
+    overrides += ("hydra.sweeper.max_failure_rate=0.5",)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    arguments = command(tmp_path, *overrides, do=do)
+    with subprocess.Popen([sys.executable, *arguments], cwd=tmp_path, env=environment) as controller:
+        wait_for(lambda: (tmp_path / "ledger").is_file() and begun(tmp_path) == [0])
+        controller.send_signal(signal.SIGKILL)
+    pid = int((tmp_path / "ledger").read_text().split()[1])
+    assert started(pid)
+    began = time.monotonic()
+    finished, found = sweep(*overrides, do=do)
+    assert finished.status == 0, finished.stderr
+    assert time.monotonic() - began < 30
+    assert states(found) == ["FAIL", "COMPLETE"]
+    assert "hydra.sweeper.timeout_seconds" in found[0].system_attrs["medbot_exp:end"]["reason"]
+    assert not started(pid)
+
+
 def test_a_result_that_was_not_told_is_told_by_the_next_controller(sweep, tmp_path):
     """Killed between writing its result and telling the study."""
     do = "import medbot_exp.sweep.job as job; job.tell = lambda *a: os.killpg(0, 9) if trial.number == 0 else None"
@@ -250,6 +272,22 @@ def test_best_values_are_written_as_the_published_plugin_does(sweep, tmp_path):
     best = min(found, key=lambda trial: trial.value)
     written = yaml.safe_load((tmp_path / "study" / "optimization_results.yaml").read_text())
     assert written == {"name": "optuna", "best_params": best.params, "best_value": best.value}
+
+
+def test_a_trial_beyond_its_constraints_is_not_the_best(sweep, tmp_path):
+    grid = ("hydra/sweeper/sampler=grid", "+x=choice(1,2,-3)", "+y=choice(0)")
+    finished, found = sweep("hydra.sweeper.constraints=['width>=2']", *grid, do="trial.measured({'width': abs(cfg.x)})")
+    assert finished.status == 0, finished.stderr
+    assert {t.params["+x"]: t.constraints for t in found} == {x: {"width>=2": 2.0 - abs(x)} for x in (1, 2, -3)}
+    written = yaml.safe_load((tmp_path / "study" / "optimization_results.yaml").read_text())
+    assert (written["best_params"]["+x"], written["best_value"]) == (2, 4.0)
+    assert "complete: 1, but not width>=2" in finished.stderr + finished.stdout
+
+
+def test_a_constraint_that_nothing_is_told_of_fails_its_trial_by_name(sweep):
+    finished, found = sweep("hydra.sweeper.constraints=['width<=3']", "hydra.sweeper.n_trials=1")
+    assert finished.status == 1
+    assert "it told nothing of width<=3" in found[0].system_attrs["medbot_exp:end"]["reason"]
 
 
 def wait_for(condition, seconds=60.0):

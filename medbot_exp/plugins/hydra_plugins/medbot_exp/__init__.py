@@ -49,6 +49,7 @@ class OptunaConf:
     timeout_seconds: float | None = None
     on_mismatch: str = "refuse"
     when: dict[str, Any] | None = None
+    constraints: Any = None
 
 
 @dataclass
@@ -109,7 +110,7 @@ class OptunaSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         assert self.config is not None and self.hydra_context is not None and self.task_function is not None
         from medbot_exp.report.console import stderr_console, stdout_console
-        from medbot_exp.report.results import report
+        from medbot_exp.report.results import metric_names, report
         from medbot_exp.report.sweep import display_for
         from medbot_exp.sweep import sweeper
 
@@ -117,7 +118,8 @@ class OptunaSweeper(Sweeper):
         task = search.task(self.task_function)
         launcher = Plugins.instance().instantiate_launcher(self.hydra_context, task, search.config)
         workers = sweeper.workers(search, launcher)
-        display = display_for(stderr_console(), search.directions, self.settings.n_jobs)
+        metrics = metric_names(search) or ["value"] * len(search.directions)
+        display = display_for(stderr_console(), search.directions, metrics, self.settings.n_jobs)
         try:
             sweeper.run(search, task, workers, display)
         finally:
