@@ -12,7 +12,7 @@ Any Hydra application's task function can ask for `current_trial()` to report to
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import TaskFunction
 from omegaconf import DictConfig
 
-from medbot_exp.errors import ConfigError, MedbotError, TrialPruned, resource_error
+from medbot_exp.errors import ConfigError, MedbotError, TrialPruned, disk_full, resource_error
 from medbot_exp.sweep.constraints import Constraint, excesses
 from medbot_exp.sweep.outcome import Outcome
 from medbot_exp.sweep.owner import BEAT_SECONDS, Owner
@@ -220,6 +220,11 @@ class TrackedTask:
             Outcome("stopped", reason="stopped by the user").write(trial.directory)
             raise
         except BaseException as error:
+            if disk_full(error):
+                # As above: it goes on once there is room.
+                with suppress(OSError):
+                    Outcome("stopped", reason=reason(error)).write(trial.directory)
+                raise
             if isinstance(error, TrialPruned | optuna.TrialPruned):
                 outcome = Outcome("pruned")
             else:
