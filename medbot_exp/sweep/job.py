@@ -12,7 +12,7 @@ Any Hydra application's task function can ask for `current_trial()` to report to
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import TaskFunction
 from omegaconf import DictConfig
 
-from medbot_exp.errors import ConfigError, MedbotError, TrialPruned, resource_error
+from medbot_exp.errors import ConfigError, MedbotError, TrialPruned, disk_full, resource_error
 from medbot_exp.sweep.constraints import Constraint, excesses
 from medbot_exp.sweep.outcome import Outcome
 from medbot_exp.sweep.owner import BEAT_SECONDS, Owner
@@ -116,7 +116,17 @@ class RunningTrial:
             TrialLost: the study gave this trial up.
         """
         outcome.write(self.directory)
-        self._write(lambda: tell(self.study, self._storage.get_trial(self.trial_id), outcome), ending=True)
+        try:
+            patiently(lambda: tell(self.study, self._storage.get_trial(self.trial_id), outcome))
+        except Exception as error:
+            told = patiently(lambda: self._storage.get_trial(self.trial_id))
+            if not told.state.is_finished():
+                raise
+            # Where the storage took it and its answer got lost, it was told a second time.
+            if told.state.name != outcome.trial_state() or (outcome.values and told.values != outcome.values):
+                lost = self._gone()
+                Outcome("failed", reason=lost).write(self.directory)
+                raise TrialLost(lost) from error
 
     @contextmanager
     def beating(self) -> Iterator[None]:
@@ -151,12 +161,11 @@ class RunningTrial:
             self.lost.set()
         return self.lost.is_set()
 
-    def _write(self, action: Callable[[], None], ending: bool = False) -> None:
+    def _write(self, action: Callable[[], None]) -> None:
         try:
             patiently(action)
         except Exception as error:
-            finished = self._storage.get_trial(self.trial_id).state.is_finished() if ending else False
-            if finished or self._notice(error):
+            if self._notice(error):
                 raise TrialLost(self._gone()) from error
             raise
 
@@ -211,6 +220,11 @@ class TrackedTask:
             Outcome("stopped", reason="stopped by the user").write(trial.directory)
             raise
         except BaseException as error:
+            if disk_full(error):
+                # As above: it goes on once there is room.
+                with suppress(OSError):
+                    Outcome("stopped", reason=reason(error)).write(trial.directory)
+                raise
             if isinstance(error, TrialPruned | optuna.TrialPruned):
                 outcome = Outcome("pruned")
             else:
@@ -229,7 +243,8 @@ class TrackedTask:
         """
         study = patiently(lambda: self.place.load(self.sampler, self.pruner))
         storage: Any = study._storage
-        trial_id = storage.get_trial_id_from_study_id_trial_number(study._study_id, ticket.number)
+        find = storage.get_trial_id_from_study_id_trial_number
+        trial_id = patiently(lambda: find(study._study_id, ticket.number))
         job = {"key": ticket.key, "owner": Owner.this().content(), "directory": str(directory.absolute())}
 
         def take() -> bool:
@@ -247,7 +262,7 @@ class TrackedTask:
 
         if not patiently(take):
             raise TrialLost(f"trial {ticket.number} of {self.place.name} was given to another process")
-        uid = storage.get_study_system_attrs(study._study_id)[UID]
+        uid = patiently(lambda: storage.get_study_system_attrs(study._study_id))[UID]
         predecessor = None if ticket.predecessor is None else Path(ticket.predecessor)
         return RunningTrial(study, trial_id, ticket.number, directory.absolute(), predecessor, uid, self.constraints)
 

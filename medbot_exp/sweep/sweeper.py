@@ -16,9 +16,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from medbot_exp.config import RunConfig
-from medbot_exp.errors import ConfigError, TrialError
+from medbot_exp.errors import ConfigError, StorageError, TrialError, disk_full
 from medbot_exp.rules import metrics_of, typed
 from medbot_exp.sweep import grid, launch_submitit
+from medbot_exp.sweep.child import DISK_FULL_STATUS
 from medbot_exp.sweep.constraints import Constraint, read_constraints
 from medbot_exp.sweep.job import TrackedTask, reason
 from medbot_exp.sweep.launch_batches import Batches
@@ -383,11 +384,20 @@ class Controller:
         return {number: ticket for number, ticket in self.task.tickets.items() if number in self.mine}
 
     def close(self, ended: Ended) -> None:
-        """See to it that the study knows how the trial ended."""
+        """See to it that the study knows how the trial ended.
+
+        Raises:
+            StorageError: for want of room; its parameters are enqueued again.
+        """
         settled = self.ledger.ended(ended.number, outcome_of(ended))
         self.mine.discard(ended.number)
         if settled is not None:
             self.display.settled(settled)
+        if disk_was_full(ended):
+            raise StorageError(
+                f"a trial must find room to write, but the disk was full in trial {ended.number}\n"
+                "Free some space and type the same again: it goes on"
+            )
         self.look()
         error = None if ended.returned is None else ended.returned._return_value
         self.note_failure(ended.number, error if isinstance(error, BaseException) else None)
@@ -450,12 +460,20 @@ def outcome_of(ended: Ended, asked: bool = False) -> Outcome:
         return Outcome("stopped", reason="stopped by the user")
     if ended.outcome is not None:
         return ended.outcome
+    if disk_was_full(ended):
+        return Outcome("stopped", reason="the disk was full")
     error = None if ended.returned is None else ended.returned._return_value
     if isinstance(error, BaseException):
         return Outcome("failed", reason=reason(error))
     if ended.killed():
         return Outcome("died", reason=ended.reason())
     return Outcome("failed", reason=ended.reason())
+
+
+def disk_was_full(ended: Ended) -> bool:
+    """Whether the process ended for want of room to write: that is no fault of its trial."""
+    error = None if ended.returned is None else ended.returned._return_value
+    return ended.status == DISK_FULL_STATUS or (isinstance(error, BaseException) and disk_full(error))
 
 
 def told(failures: Sequence[tuple[int, Outcome]]) -> str:

@@ -114,6 +114,18 @@ def test_a_trial_that_fails_says_why_and_the_others_go_on(sweep, do, reason):
     assert reason in finished.stderr + finished.stdout
 
 
+def test_a_full_disk_ends_the_search_and_fails_no_trial(sweep, tmp_path):
+    do = "import resource; trial.number == 0 and resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"
+    finished, found = sweep("hydra.sweeper.n_jobs=1", "hydra.sweeper.n_trials=2", do=do)
+    assert finished.status == 1
+    assert "the disk was full in trial 0\nFree some space and type the same again" in finished.stderr
+    assert states(found) == ["FAIL", "WAITING"]
+    finished, found = sweep("hydra.sweeper.n_jobs=1", "hydra.sweeper.n_trials=2", do=do)
+    assert finished.status == 0, finished.stderr
+    assert states(found) == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert found[1].user_attrs["retries"] == 0
+
+
 def test_too_many_failures_end_the_search_with_their_reason(sweep):
     finished, found = sweep("hydra.sweeper.max_failure_rate=0.25", "hydra.sweeper.n_jobs=1", do="raise ValueError(41)")
     assert finished.status == 1

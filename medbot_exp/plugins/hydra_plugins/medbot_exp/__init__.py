@@ -178,7 +178,7 @@ class RayLauncher(Launcher):
             raise ConfigError(
                 "`hydra/launcher=ray` must have its package, but Ray is not installed\nRun: pip install ray"
             )
-        self.options = OmegaConf.to_container(ray, resolve=True) if OmegaConf.is_config(ray) else ray
+        self.options: Any = OmegaConf.to_container(ray, resolve=True) if OmegaConf.is_config(ray) else ray
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
