@@ -95,7 +95,8 @@ def perform(
     from medbot_exp.sweep.job import current_trial
     from medbot_exp.tasks import train
 
-    return train.run(config, directory, hydra_files, study, current_trial())
+    trial = current_trial()
+    return train.run(config, directory, hydra_files, study if trial is None else trial.study_name, trial)
 
 
 def entrypoint() -> None:

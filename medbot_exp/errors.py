@@ -92,6 +92,17 @@ def first_line(error: BaseException | str) -> str:
     return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
 
 
+def disk_full(error: BaseException) -> bool:
+    """Whether `error`, or what caused it, is that there was no room to write: the work itself may be sound."""
+    cause: BaseException | None = error
+    while cause is not None:
+        by_number = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if by_number or any(text in str(cause) for text in STORAGE_TEXTS):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
 def storage_error(error: BaseException) -> StorageError | None:
     """The StorageError that `error`, or what caused it, amounts to; None where it is about something else."""
     cause: BaseException | None = error

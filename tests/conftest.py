@@ -8,6 +8,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import copy
+import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -85,6 +87,22 @@ def run_cli(run_python_in: Callable[..., Finished], tmp_path: Path) -> Callable[
         return run_python_in(tmp_path, "-m", "medbot_exp", *args, env=env)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def read_wandb_run() -> Callable[[Path, str], list[dict[str, Any]]]:
+    """read_wandb_run(directory, run_id): the records of an offline run below `directory`, read by W&B itself."""
+
+    def read(directory: Path, run_id: str) -> list[dict[str, Any]]:
+        (path,) = directory.glob(f"wandb/offline-run-*-{run_id}/run-{run_id}.wandb")
+        program = shutil.which("wandb", path=str(Path(sys.executable).parent))
+        assert program is not None
+        command = [program, "leet", "inspect", "--json", str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    return read
 
 
 @pytest.fixture

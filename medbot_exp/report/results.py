@@ -10,20 +10,25 @@ import yaml
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from medbot_exp.config import RunConfig
+from medbot_exp.config import RunConfig, TrackingName
 from medbot_exp.report.console import print_facts
 from medbot_exp.report.page import page
 from medbot_exp.report.progress import counted, duration
 from medbot_exp.report.study import Notes, StudySummary, TrialRow, summarize, write_experiment, write_trials_csv
 from medbot_exp.report.svg import number
+from medbot_exp.report.wandb_study import mirror_study
+from medbot_exp.rules import typed
 from medbot_exp.rundir import HydraFiles, RunDirectory, write_text
-from medbot_exp.sweep.study import RETRY_OF, directory_of, overrides_of, reason_of
+from medbot_exp.sweep.grid import without_hydra
+from medbot_exp.sweep.study import RETRY_OF, directory_of, overrides_of, reason_of, run_id
 from medbot_exp.sweep.sweeper import Search
+from medbot_exp.tracking.wandb import Place as WandbPlace
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-WANDB_RUNS = "*/wandb/offline-run-*"
+# The study's own run, and those of its trials.
+WANDB_RUNS = ("wandb/offline-run-*", "*/wandb/offline-run-*")
 
 
 def report(search: Search, console: Console) -> None:
@@ -37,6 +42,8 @@ def report(search: Search, console: Console) -> None:
     write_results(folder / "optimization_results.yaml", summary)
     facts = {"study": f"{RunDirectory(folder)} ({tally(summary)})"}
     again = None
+    if not summary.best and any(row.state == "complete" for row in summary.trials):
+        facts["best"] = f"none keeps {' and '.join(map(str, search.constraints)) or 'its constraints'}"
     if summary.best:
         best = summary.best[0]
         overrides = overrides_of(search.ledger().trial(best.number))
@@ -48,13 +55,31 @@ def report(search: Search, console: Console) -> None:
         else:
             front = [f"trial {row.number}, {values(summary, row)}: {parameters(row)}" for row in summary.best]
             facts |= {f"best {place}": text for place, text in enumerate(front, 1)}
-    if list(folder.glob(WANDB_RUNS)):
-        facts["W&B"] = f"offline; wandb sync {RunDirectory(folder)}/{WANDB_RUNS}"
     seconds = sum(row.seconds or 0.0 for row in summary.trials)
-    write_text(folder / "report.html", page(summary, {"time of all trials": duration(seconds)}, again))
+    html = folder / "report.html"
+    write_text(html, page(summary, {"time of all trials": duration(seconds)}, again))
+    facts |= mirrored(search, summary, html)
     facts["page"] = f"{RunDirectory(folder)}/report.html"
     console.print()
     print_facts(console, facts)
+
+
+def mirrored(search: Search, summary: StudySummary, html: Path) -> dict[str, str]:
+    """Give W&B the study, in our own application; the line that tells where it is."""
+    if OmegaConf.get_type(search.base) is not RunConfig:
+        return {}
+    config = typed(without_hydra(search.base))
+    if config.tracking.name is not TrackingName.wandb:
+        return {}
+    folder, name = search.folder, search.place.name
+    content: Any = OmegaConf.to_container(without_hydra(search.base), resolve=True, enum_to_str=True)
+    content["search"] = {"n_trials": search.settings.n_trials, "space": search.space.describe()["distributions"]}
+    place = WandbPlace(folder, run_id(search.uid, "study"), name, name, "study")
+    described = mirror_study(config.tracking, place, summary, html, content)
+    offline = [f"{RunDirectory(folder)}/{runs}" for runs in WANDB_RUNS if list(folder.glob(runs))]
+    if offline:
+        return {"W&B": f"offline; wandb sync {' '.join(offline)}"}
+    return {} if described is None else {"W&B": described}
 
 
 def metric_names(search: Search) -> list[str] | None:

@@ -73,8 +73,8 @@ class Lines:
 class Board:
     """A live table of the trials."""
 
-    def __init__(self, console: Console, directions: Sequence[str], n_jobs: int):
-        self.directions, self.n_jobs = directions, n_jobs
+    def __init__(self, console: Console, directions: Sequence[str], metrics: Sequence[str], n_jobs: int):
+        self.directions, self.metrics, self.n_jobs = directions, metrics, n_jobs
         self.live = Live(console=console, auto_refresh=False)
         self.live.start()
 
@@ -83,7 +83,7 @@ class Board:
         table = Table(box=box.SIMPLE_HEAD, caption=self.caption(trials, left), caption_justify="left")
         for name, justify in (("trial", "right"), ("parameters", "left"), ("state", "left"), ("step", "right")):
             table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
-        table.add_column("value", justify="right")
+        table.add_column("\n".join(self.metrics), justify="right")
         table.add_column("time", justify="right", no_wrap=True)
         best = best_number(trials, self.directions)
         begun = [trial for trial in trials if trial.state.name != "WAITING"]
@@ -97,11 +97,14 @@ class Board:
         self.live.update(table, refresh=True)
 
     def caption(self, trials: "list[FrozenTrial]", left: int) -> str:
-        """How many trials there are of each state, and the time left."""
+        """How many trials there are of each state, the best, which may have left the rows, and the time left."""
         counts = {name: sum(STATES[trial.state.name] == name for trial in trials) for name in STATES.values()}
         parts = [f"{count} {name}" for name, count in counts.items() if count] + (
             [f"{left} to come"] if left > 0 else []
         )
+        best = best_number(trials, self.directions)
+        if best is not None:
+            parts.append(f"best {shown_value(trials[best])} (trial {best})")
         done = [seconds_of(trial) for trial in trials if trial.state.name in ("COMPLETE", "PRUNED")]
         todo = max(left, 0) + counts["running"] + counts["waiting"]
         if done and todo:
@@ -119,9 +122,9 @@ class Board:
         self.live.stop()
 
 
-def display_for(console: Console, directions: Sequence[str], n_jobs: int) -> Lines | Board:
+def display_for(console: Console, directions: Sequence[str], metrics: Sequence[str], n_jobs: int) -> Lines | Board:
     """A table where somebody watches, lines where a file does."""
-    return Board(console, directions, n_jobs) if console.is_terminal else Lines(directions)
+    return Board(console, directions, metrics, n_jobs) if console.is_terminal else Lines(directions)
 
 
 def words(trial: "FrozenTrial") -> str:
@@ -144,6 +147,9 @@ def ending(trial: "FrozenTrial", trials: "list[FrozenTrial]", directions: Sequen
     if state == "pruned":
         return f"pruned after step {trial.last_step}, {took}"
     best = best_number(trials, directions)
+    exceeded = [name for name, excess in trial.constraints.items() if excess > 0]
+    if exceeded:
+        return f"complete: {shown_value(trial)}, but not {' and '.join(exceeded)}, {took}"
     compared = "" if best is None else ", the best so far" if best == trial.number else f", trial {best} is best"
     return f"complete: {shown_value(trial)}{compared}, {took}"
 

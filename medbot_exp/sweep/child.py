@@ -8,6 +8,9 @@ import sys
 from multiprocessing import spawn
 from typing import Any
 
+# Exit status where there was no room to write: then neither log nor answer may have come through. EX_IOERR.
+DISK_FULL_STATUS = 74
+
 
 def main() -> None:
     """Run the job on stdin and write its JobReturn to the file whose number is the first argument."""
@@ -23,19 +26,23 @@ def main() -> None:
     except KeyboardInterrupt as stop:
         print(f"stopped {stop}".strip(), file=sys.stderr)
         sys.exit(130)
+    if content is None:
+        sys.exit(DISK_FULL_STATUS)
     with os.fdopen(answer, "wb") as file:
         file.write(content)
 
 
 def run(
     number: int, overrides: list[str], context: Any, config: Any, task_function: Any, singletons: dict[Any, Any]
-) -> bytes:
-    """The pickled JobReturn of one job."""
+) -> bytes | None:
+    """The pickled JobReturn of one job; None where the disk was full."""
     import cloudpickle
     from hydra.core.hydra_config import HydraConfig
     from hydra.core.singleton import Singleton
     from hydra.core.utils import JobReturn, run_job, setup_globals
     from omegaconf import open_dict
+
+    from medbot_exp.errors import disk_full
 
     setup_globals()
     Singleton.set_state(singletons)
@@ -44,13 +51,20 @@ def run(
         composed.hydra.job.id = f"{composed.hydra.job.name}_{number}"
         composed.hydra.job.num = number
     HydraConfig.instance().set_config(composed)
-    returned = run_job(
-        hydra_context=context,
-        task_function=task_function,
-        config=composed,
-        job_dir_key="hydra.sweep.dir",
-        job_subdir_key="hydra.sweep.subdir",
-    )
+    try:
+        returned = run_job(
+            hydra_context=context,
+            task_function=task_function,
+            config=composed,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+        )
+    except OSError as error:  # before its task began: Hydra writes files of its own
+        if not disk_full(error):
+            raise
+        return None
+    if isinstance(returned._return_value, BaseException) and disk_full(returned._return_value):
+        return None
     try:
         content = cloudpickle.dumps(returned)
         pickle.loads(content)  # an exception may pickle, and not be made again: its class wants other arguments

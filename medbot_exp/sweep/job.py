@@ -9,11 +9,10 @@ Any Hydra application's task function can ask for `current_trial()` to report to
             raise optuna.TrialPruned
 """
 
-import hashlib
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,11 +22,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import TaskFunction
 from omegaconf import DictConfig
 
-from medbot_exp.errors import MedbotError, TrialPruned, resource_error
+from medbot_exp.errors import ConfigError, MedbotError, TrialPruned, disk_full, resource_error
+from medbot_exp.sweep.constraints import Constraint, excesses
 from medbot_exp.sweep.outcome import Outcome
 from medbot_exp.sweep.owner import BEAT_SECONDS, Owner
 from medbot_exp.sweep.storage import patiently
-from medbot_exp.sweep.study import BEAT, JOB, TICKET, UID, Place, Ticket, tell
+from medbot_exp.sweep.study import BEAT, JOB, TICKET, UID, Place, Ticket, run_id, tell
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -49,6 +49,8 @@ class RunningTrial:
         directory: where it writes.
         predecessor: the directory of the trial whose work it goes on with, if it tries one again.
         uid: tells its study from every other.
+        constraints: the bounds on metrics that the command asked for.
+        unmeasured: those of them whose metric the task function has yet to tell.
     """
 
     study: "Study"
@@ -57,12 +59,16 @@ class RunningTrial:
     directory: Path
     predecessor: Path | None
     uid: str
+    constraints: Sequence[Constraint] = ()
     lost: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.unmeasured = set(map(str, self.constraints))
 
     @property
     def run_id(self) -> str:
         """The trial's id in W&B: the same however often it is told, another in every other study."""
-        return hashlib.sha256(f"{self.uid} {self.number}".encode()).hexdigest()[:8]
+        return run_id(self.uid, str(self.number))
 
     @property
     def study_name(self) -> str:
@@ -92,6 +98,13 @@ class RunningTrial:
         """Note a constraint, which is met where `value` is at most zero; samplers and the best trial regard it."""
         self._write(lambda: self._storage.set_trial_system_attr(self.trial_id, f"constraints:{key}", float(value)))
 
+    def measured(self, metrics: Mapping[str, Any]) -> None:
+        """Tell the study which of `metrics` are beyond the bounds of hydra.sweeper.constraints, and how far."""
+        found = excesses(self.constraints, metrics)
+        for name, excess in found.items():
+            self.set_constraint(name, excess)
+        self.unmeasured -= found.keys()
+
     def set_user_attr(self, key: str, value: Any) -> None:
         """Note something about the trial that JSON can hold."""
         self._write(lambda: self._storage.set_trial_user_attr(self.trial_id, key, value))
@@ -103,7 +116,17 @@ class RunningTrial:
             TrialLost: the study gave this trial up.
         """
         outcome.write(self.directory)
-        self._write(lambda: tell(self.study, self._storage.get_trial(self.trial_id), outcome), ending=True)
+        try:
+            patiently(lambda: tell(self.study, self._storage.get_trial(self.trial_id), outcome))
+        except Exception as error:
+            told = patiently(lambda: self._storage.get_trial(self.trial_id))
+            if not told.state.is_finished():
+                raise
+            # Where the storage took it and its answer got lost, it was told a second time.
+            if told.state.name != outcome.trial_state() or (outcome.values and told.values != outcome.values):
+                lost = self._gone()
+                Outcome("failed", reason=lost).write(self.directory)
+                raise TrialLost(lost) from error
 
     @contextmanager
     def beating(self) -> Iterator[None]:
@@ -138,12 +161,11 @@ class RunningTrial:
             self.lost.set()
         return self.lost.is_set()
 
-    def _write(self, action: Callable[[], None], ending: bool = False) -> None:
+    def _write(self, action: Callable[[], None]) -> None:
         try:
             patiently(action)
         except Exception as error:
-            finished = self._storage.get_trial(self.trial_id).state.is_finished() if ending else False
-            if finished or self._notice(error):
+            if self._notice(error):
                 raise TrialLost(self._gone()) from error
             raise
 
@@ -169,10 +191,11 @@ class TrackedTask:
         sampler: "BaseSampler",
         pruner: "BasePruner",
         objectives: int,
+        constraints: Sequence[Constraint],
     ):
         self.task_function = task_function
         self.place, self.sampler, self.pruner = place, sampler, pruner
-        self.objectives = objectives
+        self.objectives, self.constraints = objectives, constraints
         self.tickets: dict[int, Ticket] = {}
 
     def __call__(self, cfg: DictConfig) -> Any:
@@ -185,6 +208,11 @@ class TrackedTask:
         try:
             with trial.beating():
                 outcome = Outcome("complete", self.values(self.task_function(cfg)))
+                if trial.unmeasured:
+                    raise ConfigError(
+                        "`hydra.sweeper.constraints` must bound what the task function tells, but it told nothing of "
+                        f"{', '.join(sorted(trial.unmeasured))}; current_trial().measured({{<metric>: <value>}}) tells"
+                    )
         except TrialLost:
             raise
         except KeyboardInterrupt:
@@ -192,6 +220,11 @@ class TrackedTask:
             Outcome("stopped", reason="stopped by the user").write(trial.directory)
             raise
         except BaseException as error:
+            if disk_full(error):
+                # As above: it goes on once there is room.
+                with suppress(OSError):
+                    Outcome("stopped", reason=reason(error)).write(trial.directory)
+                raise
             if isinstance(error, TrialPruned | optuna.TrialPruned):
                 outcome = Outcome("pruned")
             else:
@@ -210,7 +243,8 @@ class TrackedTask:
         """
         study = patiently(lambda: self.place.load(self.sampler, self.pruner))
         storage: Any = study._storage
-        trial_id = storage.get_trial_id_from_study_id_trial_number(study._study_id, ticket.number)
+        find = storage.get_trial_id_from_study_id_trial_number
+        trial_id = patiently(lambda: find(study._study_id, ticket.number))
         job = {"key": ticket.key, "owner": Owner.this().content(), "directory": str(directory.absolute())}
 
         def take() -> bool:
@@ -228,9 +262,9 @@ class TrackedTask:
 
         if not patiently(take):
             raise TrialLost(f"trial {ticket.number} of {self.place.name} was given to another process")
-        uid = storage.get_study_system_attrs(study._study_id)[UID]
+        uid = patiently(lambda: storage.get_study_system_attrs(study._study_id))[UID]
         predecessor = None if ticket.predecessor is None else Path(ticket.predecessor)
-        return RunningTrial(study, trial_id, ticket.number, directory.absolute(), predecessor, uid)
+        return RunningTrial(study, trial_id, ticket.number, directory.absolute(), predecessor, uid, self.constraints)
 
     def values(self, returned: Any) -> list[float]:
         """The objectives' values that a task function returned.

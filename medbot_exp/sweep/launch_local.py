@@ -57,7 +57,7 @@ class Ended:
     def reason(self) -> str:
         """Why there is no result."""
         if self.timed_out:
-            return f"it was ended after {self.seconds:.0f} s: hydra.sweeper.timeout_seconds"
+            return too_long(self.seconds)
         last = last_words(self.log)
         if self.status >= 0:
             return f"its process left with exit status {self.status} and no result{last}"
@@ -180,6 +180,22 @@ class Pool:
         status = running.process.returncode
         returned = pickle.load(io.BytesIO(content)) if content else None
         return Ended(running.number, status, running.timed_out and status < 0, seconds, returned, running.log)
+
+
+def too_long(seconds: float) -> str:
+    """Why a process was ended that took `seconds`."""
+    return f"it was ended after {seconds:.0f} s: hydra.sweeper.timeout_seconds"
+
+
+def end_group(pid: int) -> bool:
+    """Kill the process `pid` and those that it started; whether it was one that leads a group, as a Pool's do."""
+    try:
+        if os.getpgid(pid) != pid:
+            return False
+        os.killpg(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
 
 
 def send(process: subprocess.Popen, number: int) -> None:

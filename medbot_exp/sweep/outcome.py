@@ -27,6 +27,10 @@ class Outcome:
     values: list[float] | None = None
     reason: str | None = None
 
+    def trial_state(self) -> str:
+        """Optuna's name of the state that a trial ends in."""
+        return {"complete": "COMPLETE", "pruned": "PRUNED"}.get(self.state, "FAIL")
+
     def write(self, directory: Path) -> None:
         """Leave this in the directory of the trial."""
         write_json(directory / FILE, asdict(self))

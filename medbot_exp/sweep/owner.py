@@ -48,6 +48,13 @@ class Owner:
         """Whether the process runs; None where it cannot be seen from here."""
         return started(self.pid) == self.started if self.place == place() else None
 
+    def seconds(self) -> float | None:
+        """How long the process has run, by the kernel's clock; None where it does not run, or cannot be seen."""
+        if not self.lives() or "." in self.started:
+            return None
+        uptime = float(Path("/proc/uptime").read_text().split()[0])
+        return uptime - int(self.started) / os.sysconf("SC_CLK_TCK")
+
 
 @cache
 def place() -> str:

@@ -7,6 +7,7 @@ is failed, and its parameters are enqueued under a new number, up to `max_retry`
 its own trial failed and its own directory to itself.
 """
 
+import hashlib
 import uuid
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
+    from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
     from medbot_exp.sweep.space import SearchSpace
@@ -91,6 +93,19 @@ def open_study(
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # what there is to tell, the display tells
     storage = place.address.open()  # a server that is not there is told at once
+    return patiently(lambda: _open_study(storage, place, directions, sampler, pruner, plan))
+
+
+def _open_study(
+    storage: "BaseStorage",
+    place: Place,
+    directions: Sequence[str],
+    sampler: "BaseSampler",
+    pruner: "BasePruner",
+    plan: Mapping[str, Any],
+) -> "Study":
+    import optuna
+
     with place.address.exclusive():
         study = optuna.create_study(
             study_name=place.name,
@@ -142,10 +157,11 @@ class Ledger:
         self.storage = study._storage
         self.owner = Owner.this()
         self.watch = Watch()
+        self.keys: dict[int, str] = {}  # of the tickets that this controller gave out, by number
 
     def trials(self) -> "list[FrozenTrial]":
         """All trials, by number."""
-        return self.storage.get_all_trials(self.study._study_id, deepcopy=False)
+        return patiently(lambda: self.storage.get_all_trials(self.study._study_id, deepcopy=False))
 
     def next(self) -> Ticket | None:
         """A ticket for the next trial; None while those that there are make `n_trials`."""
@@ -168,6 +184,7 @@ class Ledger:
             key = uuid.uuid4().hex
             note: dict[str, Any] = {"key": key, "owner": self.owner.content(), "overrides": overrides}
             self.storage.set_trial_system_attr(trial._trial_id, TICKET, note)
+            self.keys[trial.number] = key
             return Ticket(trial.number, key, tuple(overrides), self.predecessor(trial.user_attrs, trials))
 
     def ownerless(self, trial: "FrozenTrial") -> bool:
@@ -210,8 +227,14 @@ class Ledger:
             dead = dead_trials()
             return [self.close(trial, Outcome("died", reason="its process is gone")) for trial in dead]
 
+    def jobs(self, besides: Container[int]) -> list[tuple[int, Owner]]:
+        """The processes of this host that run trials, those of the trials `besides` left out."""
+        running = [trial for trial in self.trials() if trial.state.name == "RUNNING" and JOB in trial.system_attrs]
+        owners = [(trial.number, Owner.of(trial.system_attrs[JOB]["owner"])) for trial in running]
+        return [(number, owner) for number, owner in owners if number not in besides and owner.lives()]
+
     def ended(self, number: int, otherwise: Outcome) -> Settled | None:
-        """Close trial `number`, whose job has ended; None where it is closed.
+        """Close trial `number`, whose job has ended; None where it is closed, or another controller's by now.
 
         Args:
             otherwise: what to make of it if it left no result.
@@ -219,11 +242,15 @@ class Ledger:
         return patiently(lambda: self._ended(number, otherwise))
 
     def _ended(self, number: int, otherwise: Outcome) -> Settled | None:
-        if self.trial(number).state.is_finished():
+        def over(trial: "FrozenTrial") -> bool:
+            # A controller that slept was taken for dead: its ticket went to another, whose job it knows nothing of.
+            return trial.state.is_finished() or trial.system_attrs[TICKET]["key"] != self.keys[number]
+
+        if over(self.trial(number)):
             return None
         with self.place.address.exclusive():
             trial = self.trial(number)
-            return None if trial.state.is_finished() else self.close(trial, otherwise)
+            return None if over(trial) else self.close(trial, otherwise)
 
     def trial(self, number: int) -> "FrozenTrial":
         """Trial `number` as it is now."""
@@ -277,7 +304,7 @@ def tell(study: "Study", trial: "FrozenTrial", outcome: Outcome) -> None:
     """
     from optuna.trial import TrialState
 
-    state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}.get(outcome.state, TrialState.FAIL)
+    state = TrialState[outcome.trial_state()]
     if state is TrialState.FAIL:
         note = {"state": outcome.state, "reason": outcome.reason}
         study._storage.set_trial_system_attr(trial._trial_id, END, note)
@@ -287,6 +314,11 @@ def tell(study: "Study", trial: "FrozenTrial", outcome: Outcome) -> None:
         # Samplers that have nothing left to suggest stop a loop of Optuna's own, which this is not.
         if "Study.stop" not in str(error):
             raise
+
+
+def run_id(uid: str, what: str) -> str:
+    """The id in W&B of `what` belongs to the study `uid`: a trial's number, or the study itself."""
+    return hashlib.sha256(f"{uid} {what}".encode()).hexdigest()[:8]
 
 
 def successor_of(trial: "FrozenTrial", trials: "list[FrozenTrial]") -> int | None:

@@ -282,6 +282,8 @@ def perform(job: Job, record: Record, resumed_from: int | None) -> tuple[dict[st
     if added:
         record.log(outcome.step, added)
     done["peak_memory_gib"] = round(peak_memory_gib(device), 3)  # of the evaluation as well
+    if job.trial is not None:
+        job.trial.measured(after | done)  # before the result is written: from there on the trial counts
     result = {
         "status": "complete",
         "objective": {metric: (after | done)[metric] for metric in config.objective.goals()},
@@ -320,8 +322,9 @@ def mirror_of(job: Job, run_id: str, name: str, study: str | None) -> Mirror:
     """W&B where the config wants it, under the id, name and study of the run's first attempt."""
     if job.inputs.mode is None:
         return Mirror()
+    log.info("W&B is %s: %s", job.inputs.mode.name, job.inputs.mode.reason)
     content = yaml.safe_load(job.hydra_files.resolved)
-    place = Place(job.directory.path, run_id, name, study)
+    place = Place(job.directory.path, run_id, name, study, "train" if study is None else "trial")
     return open_mirror(job.config.tracking, job.inputs.mode, place, content)
 
 

@@ -36,12 +36,19 @@ class Mode:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run belongs in W&B: its files' directory, its id and name, and its study (the group), if it has one."""
+    """Where a run belongs in W&B.
+
+    Attributes:
+        directory: its files are below it, in wandb/.
+        study: its group; None for a run by itself.
+        job_type: train, trial, or study for the run that sums up a whole study.
+    """
 
     directory: Path
     run_id: str
     name: str
     study: str | None
+    job_type: str
 
 
 def decide_mode(tracking: TrackingConfig) -> Mode:
@@ -148,7 +155,6 @@ def open_mirror(
     """
     import wandb
 
-    log.info("W&B is %s: %s", mode.name, mode.reason)
     try:
         return WandbMirror(tracking, mode, place, config)
     except wandb.Error as error:
@@ -184,7 +190,7 @@ class WandbMirror(Mirror):
             name=place.name,
             id=place.run_id,
             group=place.study,
-            job_type="train" if place.study is None else "trial",
+            job_type=place.job_type,
             tags=tracking.tags or None,
             notes=tracking.notes,
             config=config,
@@ -220,6 +226,12 @@ class WandbMirror(Mirror):
         import wandb
 
         self.run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+
+    def page(self, name: str, path: Path) -> None:
+        """Take an HTML file that needs nothing beside itself."""
+        import wandb
+
+        self.run.log({name: wandb.Html(path, inject=False)})
 
     def adapter(self, directory: Path) -> None:
         import wandb

@@ -12,6 +12,8 @@ import optuna
 import pytest
 import yaml
 
+from medbot_exp.sweep.owner import started
+
 APPLICATION = """
 import hydra
 from omegaconf import DictConfig
@@ -112,6 +114,18 @@ def test_a_trial_that_fails_says_why_and_the_others_go_on(sweep, do, reason):
     assert reason in finished.stderr + finished.stdout
 
 
+def test_a_full_disk_ends_the_search_and_fails_no_trial(sweep, tmp_path):
+    do = "import resource; trial.number == 0 and resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"
+    finished, found = sweep("hydra.sweeper.n_jobs=1", "hydra.sweeper.n_trials=2", do=do)
+    assert finished.status == 1
+    assert "the disk was full in trial 0\nFree some space and type the same again" in finished.stderr
+    assert states(found) == ["FAIL", "WAITING"]
+    finished, found = sweep("hydra.sweeper.n_jobs=1", "hydra.sweeper.n_trials=2", do=do)
+    assert finished.status == 0, finished.stderr
+    assert states(found) == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert found[1].user_attrs["retries"] == 0
+
+
 def test_too_many_failures_end_the_search_with_their_reason(sweep):
     finished, found = sweep("hydra.sweeper.max_failure_rate=0.25", "hydra.sweeper.n_jobs=1", do="raise ValueError(41)")
     assert finished.status == 1
@@ -161,6 +175,26 @@ def test_a_controller_that_is_killed_loses_nothing(sweep, tmp_path, run_python_i
     assert finished.status == 0, finished.stderr
     assert states(found) == ["COMPLETE"] * 3
     assert begun(tmp_path) == [0, 1, 2]
+
+
+def test_a_trial_of_a_dead_controller_is_ended_when_it_takes_too_long(sweep, tmp_path):
+    do = "trial.number == 0 and time.sleep(60)"
+    overrides = ("hydra.sweeper.n_jobs=1", "hydra.sweeper.n_trials=2", "hydra.sweeper.timeout_seconds=8")
+    overrides += ("hydra.sweeper.max_failure_rate=0.5",)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    arguments = command(tmp_path, *overrides, do=do)
+    with subprocess.Popen([sys.executable, *arguments], cwd=tmp_path, env=environment) as controller:
+        wait_for(lambda: (tmp_path / "ledger").is_file() and begun(tmp_path) == [0])
+        controller.send_signal(signal.SIGKILL)
+    pid = int((tmp_path / "ledger").read_text().split()[1])
+    assert started(pid)
+    began = time.monotonic()
+    finished, found = sweep(*overrides, do=do)
+    assert finished.status == 0, finished.stderr
+    assert time.monotonic() - began < 30
+    assert states(found) == ["FAIL", "COMPLETE"]
+    assert "hydra.sweeper.timeout_seconds" in found[0].system_attrs["medbot_exp:end"]["reason"]
+    assert not started(pid)
 
 
 def test_a_result_that_was_not_told_is_told_by_the_next_controller(sweep, tmp_path):
@@ -231,7 +265,6 @@ def test_a_password_stays_out_of_every_file(tmp_path, run_python_in):
 @pytest.mark.parametrize(
     "more, words",
     [
-        (["+x=1", "+y=1"], "must have something to search"),
         (["hydra/sweeper/sampler=grid"], "+x from -5.5 to 5.5 without a step"),
         (["hydra/sweeper/pruner=median", "hydra.sweeper.direction=[minimize,maximize]"], "objectives"),
         (["hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0"),
@@ -250,6 +283,22 @@ def test_best_values_are_written_as_the_published_plugin_does(sweep, tmp_path):
     best = min(found, key=lambda trial: trial.value)
     written = yaml.safe_load((tmp_path / "study" / "optimization_results.yaml").read_text())
     assert written == {"name": "optuna", "best_params": best.params, "best_value": best.value}
+
+
+def test_a_trial_beyond_its_constraints_is_not_the_best(sweep, tmp_path):
+    grid = ("hydra/sweeper/sampler=grid", "+x=choice(1,2,-3)", "+y=choice(0)")
+    finished, found = sweep("hydra.sweeper.constraints=['width>=2']", *grid, do="trial.measured({'width': abs(cfg.x)})")
+    assert finished.status == 0, finished.stderr
+    assert {t.params["+x"]: t.constraints for t in found} == {x: {"width>=2": 2.0 - abs(x)} for x in (1, 2, -3)}
+    written = yaml.safe_load((tmp_path / "study" / "optimization_results.yaml").read_text())
+    assert (written["best_params"]["+x"], written["best_value"]) == (2, 4.0)
+    assert "complete: 1, but not width>=2" in finished.stderr + finished.stdout
+
+
+def test_a_constraint_that_nothing_is_told_of_fails_its_trial_by_name(sweep):
+    finished, found = sweep("hydra.sweeper.constraints=['width<=3']", "hydra.sweeper.n_trials=1")
+    assert finished.status == 1
+    assert "it told nothing of width<=3" in found[0].system_attrs["medbot_exp:end"]["reason"]
 
 
 def wait_for(condition, seconds=60.0):

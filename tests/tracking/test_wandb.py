@@ -3,10 +3,7 @@
 import json
 import math
 import os
-import shutil
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -199,7 +196,7 @@ class TestRefusedRun:
     def test_goes_offline_where_the_mode_is_left_open(self, tmp_path, caplog):
         mode = decide_mode(tracking())
         assert mode.name == "online"
-        mirror = open_mirror(tracking(), mode, Place(tmp_path, "run00002", "first", None), CONFIG)
+        mirror = open_mirror(tracking(), mode, Place(tmp_path, "run00002", "first", None, "train"), CONFIG)
         mirror.log(0, {"validation/loss": 2.5})
         mirror.finish(0)
         assert str(mirror.description).startswith("offline; wandb sync")
@@ -208,7 +205,7 @@ class TestRefusedRun:
     def test_is_an_error_where_online_was_asked_for(self, tmp_path):
         asked = tracking(TrackingMode.online)
         with pytest.raises(ConfigError, match="user is not logged in.*\n.*wandb login") as caught:
-            open_mirror(asked, decide_mode(asked), Place(tmp_path, "run00003", "first", None), CONFIG)
+            open_mirror(asked, decide_mode(asked), Place(tmp_path, "run00003", "first", None, "train"), CONFIG)
         assert CANARY not in str(caught.value)
 
 
@@ -238,18 +235,8 @@ class Offline:
         return [record[kind] for record in self.run if record["type"] == kind]
 
 
-def inspect(directory: Path, run_id: str) -> list[dict[str, Any]]:
-    """The records of the offline run `run_id` below `directory`, read by W&B."""
-    (path,) = directory.glob(f"wandb/offline-run-*-{run_id}/run-{run_id}.wandb")
-    program = shutil.which("wandb", path=str(Path(sys.executable).parent))
-    assert program is not None
-    done = subprocess.run([program, "leet", "inspect", "--json", str(path)], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
 @pytest.fixture(scope="module")
-def offline(tmp_path_factory) -> Offline:
+def offline(tmp_path_factory, read_wandb_run) -> Offline:
     """Two mirrors open at the same time, with keys in the environment, read back."""
     base = tmp_path_factory.mktemp("offline")
     directory, adapter = base / "run", base / "run" / "adapter"
@@ -263,9 +250,9 @@ def offline(tmp_path_factory) -> Offline:
         for name in ("WANDB_API_KEY", "HF_TOKEN"):
             patch.setenv(name, CANARY)
         mode = Mode("offline", "a test")
-        run = WandbMirror(tracking(), mode, Place(directory, "run00001", "first", None), CONFIG)
+        run = WandbMirror(tracking(), mode, Place(directory, "run00001", "first", None, "train"), CONFIG)
         trial = WandbMirror(
-            tracking(log_adapter=False), mode, Place(directory, "trial001", "trial-0001", "study-a"), CONFIG
+            tracking(log_adapter=False), mode, Place(directory, "trial001", "trial-0001", "study-a", "trial"), CONFIG
         )
         run.log(0, {"validation/loss": 2.5})
         trial.log(0, {"validation/loss": 7.0})
@@ -279,7 +266,9 @@ def offline(tmp_path_factory) -> Offline:
         trial.summarize({"status": "failed", "error": "the loss left the numbers"})
         trial.finish(1)
         descriptions = (run.description, trial.description)
-    return Offline(directory, inspect(directory, "run00001"), inspect(directory, "trial001"), descriptions)
+    return Offline(
+        directory, read_wandb_run(directory, "run00001"), read_wandb_run(directory, "trial001"), descriptions
+    )
 
 
 class TestOfflineRun:

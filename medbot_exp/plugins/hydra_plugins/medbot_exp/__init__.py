@@ -43,14 +43,15 @@ class OptunaConf:
     n_trials: int = 20
     n_jobs: int = 2
     max_failure_rate: float = 0.0
-    search_space: dict[str, Any] | None = None
-    params: dict[str, Any] | None = None
+    search_space: dict[str, Any] | None = field(default_factory=dict)
+    params: dict[str, Any] | None = field(default_factory=dict)
     custom_search_space: str | None = None
     pruner: PrunerConf = MISSING
     max_retry: int = 1
     timeout_seconds: float | None = None
     on_mismatch: str = "refuse"
-    when: dict[str, Any] | None = None
+    when: dict[str, Any] | None = field(default_factory=dict)
+    constraints: Any = None
 
 
 @dataclass
@@ -128,7 +129,7 @@ class OptunaSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         assert self.config is not None and self.hydra_context is not None and self.task_function is not None
         from medbot_exp.report.console import stderr_console, stdout_console
-        from medbot_exp.report.results import report
+        from medbot_exp.report.results import metric_names, report
         from medbot_exp.report.sweep import display_for
         from medbot_exp.sweep import sweeper
 
@@ -138,7 +139,8 @@ class OptunaSweeper(Sweeper):
         task = search.task(self.task_function)
         launcher.setup(hydra_context=self.hydra_context, task_function=task, config=search.config)
         workers = sweeper.workers(search, launcher)
-        display = display_for(stderr_console(), search.directions, self.settings.n_jobs)
+        metrics = metric_names(search) or ["value"] * len(search.directions)
+        display = display_for(stderr_console(), search.directions, metrics, self.settings.n_jobs)
         try:
             sweeper.run(search, task, workers, display)
         finally:
@@ -176,7 +178,7 @@ class RayLauncher(Launcher):
             raise ConfigError(
                 "`hydra/launcher=ray` must have its package, but Ray is not installed\nRun: pip install ray"
             )
-        self.options = OmegaConf.to_container(ray, resolve=True) if OmegaConf.is_config(ray) else ray
+        self.options: Any = OmegaConf.to_container(ray, resolve=True) if OmegaConf.is_config(ray) else ray
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config

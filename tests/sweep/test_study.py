@@ -1,0 +1,88 @@
+"""The ledger of a study, as a controller and a job of one process see it: what neither may undo of the other's."""
+
+import sqlite3
+import threading
+
+import optuna
+import pytest
+from omegaconf import OmegaConf
+
+from medbot_exp.sweep import storage as storage_module
+from medbot_exp.sweep.job import RunningTrial, TrackedTask, TrialLost
+from medbot_exp.sweep.outcome import Outcome, read_outcome
+from medbot_exp.sweep.space import SearchSpace
+from medbot_exp.sweep.storage import Address, file_url
+from medbot_exp.sweep.study import TICKET, Ledger, Place, open_study
+
+SAMPLER, PRUNER = optuna.samplers.RandomSampler(seed=0), optuna.pruners.NopPruner()
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(Address(file_url("sqlite", tmp_path / "study.db")), "study")
+
+
+@pytest.fixture
+def controller(place):
+    """controller(): a new one of the study."""
+    space = SearchSpace({"x": optuna.distributions.FloatDistribution(0, 1)}, {}, {}, {}, None, None)
+
+    def start() -> Ledger:
+        study = open_study(place, ["minimize"], SAMPLER, PRUNER, {})
+        return Ledger(place, study, space, OmegaConf.create(), 1, 1)
+
+    return start
+
+
+def claimed(place, ticket, directory) -> RunningTrial:
+    """The trial of `ticket`, taken up by this process."""
+    directory.mkdir()
+    return TrackedTask(lambda cfg: None, place, SAMPLER, PRUNER, 1).claim(ticket, directory)
+
+
+def test_a_controller_that_slept_leaves_a_trial_alone_that_another_gave_out_again(controller, place, tmp_path):
+    slept, other = controller(), controller()
+    ticket = slept.next()
+    # What the other host makes of a ticket whose owner showed no sign of life.
+    trial = other.trial(ticket.number)
+    note = {**trial.system_attrs[TICKET], "owner": {"place": slept.owner.place, "pid": 0, "started": ""}}
+    other.storage.set_trial_system_attr(trial._trial_id, TICKET, note)
+    again = other.next()
+    assert again.number == ticket.number and again.key != ticket.key
+    running = claimed(place, again, tmp_path / "0")
+    assert slept.ended(ticket.number, Outcome("failed", reason="TrialLost")) is None
+    assert slept.trial(ticket.number).state.name == "RUNNING"
+    running.end(Outcome("complete", [0.5]))
+    assert slept.trial(ticket.number).value == 0.5
+
+
+def test_a_trial_that_was_given_up_leaves_no_result_behind(controller, place, tmp_path):
+    ledger = controller()
+    ticket = ledger.next()
+    running = claimed(place, ticket, tmp_path / "0")
+    ledger.close(ledger.trial(ticket.number), Outcome("died", reason="no beat"))
+    with pytest.raises(TrialLost):
+        running.end(Outcome("complete", [0.5]))
+    assert read_outcome(tmp_path / "0").state == "failed"
+
+
+@pytest.mark.parametrize("outcome", [Outcome("complete", [0.5]), Outcome("pruned"), Outcome("failed", reason="it did")])
+def test_an_end_whose_answer_got_lost_may_be_told_again(controller, place, tmp_path, outcome):
+    ledger = controller()
+    running = claimed(place, ledger.next(), tmp_path / "0")
+    running.report(0, 0.7)
+    running.end(outcome)
+    running.end(outcome)
+    assert read_outcome(tmp_path / "0") == outcome
+
+
+def test_a_study_that_is_locked_is_waited_for(controller, place, monkeypatch):
+    controller()
+    monkeypatch.setattr(storage_module, "PATIENCE_SECONDS", 0.2)  # of the database; the whole is tried again
+    holder = sqlite3.connect(place.address.path, isolation_level=None, check_same_thread=False)
+    holder.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(1.0, holder.rollback)
+    release.start()
+    assert controller().trials() == []
+    release.join()
+    holder.close()
