@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from campaign.postgres import PostgresServer, running_server
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
@@ -58,12 +59,6 @@ def grouped_config(grouped_directory: Path) -> DictConfig:
     """What grouped_directory composes to, with Hydra's own node in it."""
     with initialize_config_dir(str(grouped_directory), version_base="1.3"):
         return compose("config", return_hydra_config=True)
-
-
-# The fault campaign and its server are programs of their own, and lie with the benchmarks.
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-
-from campaign.postgres import PostgresServer, running_server
 
 
 @pytest.fixture(scope="session")
