@@ -9,7 +9,7 @@ its own trial failed and its own directory to itself.
 
 import hashlib
 import uuid
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -239,13 +239,22 @@ class Ledger:
         Args:
             otherwise: what to make of it if it left no result.
         """
-        return patiently(lambda: self._ended(number, otherwise))
 
-    def _ended(self, number: int, otherwise: Outcome) -> Settled | None:
         def over(trial: "FrozenTrial") -> bool:
             # A controller that slept was taken for dead: its ticket went to another, whose job it knows nothing of.
             return trial.state.is_finished() or trial.system_attrs[TICKET]["key"] != self.keys[number]
 
+        return patiently(lambda: self._close_unless(over, number, otherwise))
+
+    def ended_for(self, owner: Owner, number: int, otherwise: Outcome) -> Settled | None:
+        """Close trial `number` of a dead controller, whose job's process `owner` has ended; None where it is closed."""
+
+        def over(trial: "FrozenTrial") -> bool:
+            return trial.state.is_finished() or Owner.of(trial.system_attrs[JOB]["owner"]) != owner
+
+        return patiently(lambda: self._close_unless(over, number, otherwise))
+
+    def _close_unless(self, over: "Callable[[FrozenTrial], bool]", number: int, otherwise: Outcome) -> Settled | None:
         if over(self.trial(number)):
             return None
         with self.place.address.exclusive():

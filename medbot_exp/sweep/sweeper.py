@@ -429,7 +429,7 @@ class Controller:
         for number, owner in self.ledger.jobs(self.mine):
             seconds = owner.seconds()
             if seconds is not None and seconds > allowed and end_group(owner.pid):
-                settled = self.ledger.ended(number, Outcome("failed", reason=too_long(seconds)))
+                settled = self.ledger.ended_for(owner, number, Outcome("failed", reason=too_long(seconds)))
                 if settled is not None:
                     self.display.settled(settled)
 
