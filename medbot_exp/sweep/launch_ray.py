@@ -19,6 +19,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from medbot_exp.errors import first_line
+from medbot_exp.sweep.child import DISK_FULL_STATUS
 from medbot_exp.sweep.launch_local import PATIENCE_SECONDS, Ended, last_words
 from medbot_exp.sweep.outcome import Outcome
 
@@ -152,11 +153,13 @@ class Pool:
             running.began = time.monotonic()
             return None
         seconds = time.monotonic() - running.began
+        if content is None:
+            return Ended(running.number, DISK_FULL_STATUS, False, seconds, None, running.log)
         return Ended(running.number, 0, False, seconds, pickle.loads(content), running.log)
 
 
 def run(job: bytes, directory: str, log: str, environment: dict[str, str]) -> Any:
-    """What a task of Ray runs: yields when it begins, and the pickled JobReturn of `job` when it has ended."""
+    """What a task of Ray runs: yields None when it begins, and what child.run makes of `job` when it has ended."""
     from medbot_exp.sweep import child
 
     os.chdir(directory)

@@ -21,7 +21,8 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobStatus
 from hydra.plugins.launcher import Launcher
 
-from medbot_exp.errors import ConfigError
+from medbot_exp.errors import ConfigError, disk_full
+from medbot_exp.sweep.child import DISK_FULL_STATUS
 from medbot_exp.sweep.job import reason
 from medbot_exp.sweep.launch_batches import as_lost
 from medbot_exp.sweep.launch_local import PATIENCE_SECONDS, Ended, last_words, slots_for
@@ -70,8 +71,8 @@ class Job:
         self.stopped: float | None = None  # when it was asked to end
         self.interrupted: Path | None = None  # the directory of the trial that the queue wants ended
 
-    def __call__(self, number: int, overrides: list[str], singletons: dict[Any, Any]) -> Outcome | None:
-        """Run trial `number`; what to make of it, if it left no result."""
+    def __call__(self, number: int, overrides: list[str], singletons: dict[Any, Any]) -> Ended:
+        """Run trial `number`; how it ended."""
         from submitit import JobEnvironment
 
         faulthandler.enable()
@@ -85,10 +86,13 @@ class Job:
             if self.interrupted is not None:
                 Outcome("died", reason=INTERRUPTED).write(self.interrupted)
             # No exception: Submitit would leave no result, and takes a preempted job without one for queued again.
-            return Outcome("died", reason="its job was asked to end")
-        return (
-            None if returned.status is JobStatus.COMPLETED else Outcome("failed", reason=reason(returned._return_value))
-        )
+            return as_lost(number, Outcome("died", reason="its job was asked to end"))
+        error = returned._return_value
+        if isinstance(error, BaseException) and disk_full(error):
+            return Ended(number, DISK_FULL_STATUS, False, 0.0, None, Path())
+        # The text alone: an error may not pickle.
+        why = reason(error) if returned.status is JobStatus.FAILED else "its job ended without a result"
+        return as_lost(number, Outcome("failed", reason=why))
 
     def stop(self, number: int, frame: FrameType | None) -> None:
         """Raise KeyboardInterrupt, but not while the trial writes down its end because of another."""
@@ -276,9 +280,9 @@ def as_ended(running: Running) -> Ended:
     job = running.job
     if job.paths.result_pickle.exists():
         kind, content = pickle_load(job.paths.result_pickle)
-        if kind == "error":
-            content = Outcome("failed", reason=str(content).strip().splitlines()[-1])
-        return as_lost(running.number, content or Outcome("failed", reason="its job ended without a result"))
+        if kind == "success":
+            return content
+        return as_lost(running.number, Outcome("failed", reason=str(content).strip().splitlines()[-1]))
     why = f"its job {job.job_id} ended ({job.state}){last_words(job.paths.stderr)}"
     return as_lost(running.number, Outcome("died", reason=why))
 

@@ -109,6 +109,8 @@ class GridSweeper(BasicSweeper):
         try:
             for batch in batches:
                 results.append(self.launcher.launch(batch, initial_job_idx=sum(map(len, results))))
+        except RuntimeError as error:  # a trial's own stands in its result: this is joblib's or Submitit's
+            raise grid.broken(error) from error
         finally:
             print_grid(study, len(points))
         grid.raise_failures(study, [result for batch in results for result in batch])
