@@ -316,9 +316,12 @@ def patiently(action: Callable[[], T], seconds: float = PATIENCE_SECONDS) -> T:
 
 def passing_cause(error: BaseException) -> BaseException | None:
     """That of `error` and its causes which may be gone after a while; None where there is none."""
+    from sqlalchemy.exc import PendingRollbackError
+
     cause: BaseException | None = error
     while cause is not None and not passes(cause):
-        cause = cause.__cause__
+        # Optuna asks again on the connection that it lost, which SQLAlchemy refuses without naming the loss.
+        cause = cause.__context__ if isinstance(cause, PendingRollbackError) else cause.__cause__
     return cause
 
 

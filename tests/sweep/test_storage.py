@@ -20,7 +20,7 @@ from optuna.study import StudyDirection
 from optuna.testing.pytest_storages import StorageTestCase
 from optuna.trial import TrialState
 from sqlalchemy import event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, PendingRollbackError
 
 from medbot_exp.errors import ConfigError, StorageError
 from medbot_exp.sweep import storage as module
@@ -511,6 +511,22 @@ def test_patience_is_for_what_passes_alone(error):
     with pytest.raises(type(error)) as caught:
         patiently(act, 60)
     assert caught.value is error and len(calls) == 1
+
+
+def test_patience_covers_a_connection_that_was_asked_again_after_its_loss():
+    """As Optuna's RDBStorage does while it reads trials."""
+    calls = []
+
+    def act() -> int:
+        calls.append(0)
+        if len(calls) == 1:
+            try:
+                raise OperationalError("SELECT", {}, Exception("server closed the connection unexpectedly"))
+            except OperationalError:
+                raise PendingRollbackError("Can't reconnect until invalid transaction is rolled back.")  # noqa: B904
+        return len(calls)
+
+    assert patiently(act, 30) == 2
 
 
 def test_full_disk_under_sqlite_is_not_waited_for(tmp_path):

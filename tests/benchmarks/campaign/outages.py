@@ -7,6 +7,7 @@ import resource
 import shutil
 import signal
 import sqlite3
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +24,6 @@ from campaign.postgres import PostgresServer, running_server
 LOCK_SECONDS = 60.0
 # Another host, as far as a process can tell: only beats say whether its processes live.
 ELSEWHERE = ("unshare", "--uts", "sh", "-c", 'hostname elsewhere && exec "$@"', "sh")
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 
 
 def count(case: Case, kind: str) -> int:
@@ -209,29 +209,26 @@ def lock_journal(file: Path) -> None:
 
 def clock_jumps(contestant: Contestant, options: Options, killed: Callable[[], int]) -> Iterator[Job]:
     """The wall clock an hour further or back, in the midst of a study."""
-    if not FAKETIME.is_file():
-        raise Skipped("libfaketime is not installed: apt-get install faketime")
-    for jump in ("+3600", "-3600"):
+    compiler = shutil.which("cc")
+    if compiler is None:
+        raise Skipped("the clock that jumps needs a C compiler")
+    clock = options.scratch / "clock.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", clock, Path(__file__).with_name("clock.c")], check=True)
+    for seconds in (3600, -3600):
         for target in (None, "trial", "both"):
-            yield partial(jump_by, contestant, jump=jump, target=target)
+            yield partial(jump, contestant, clock=clock, seconds=seconds, target=target)
 
 
-def jump_by(contestant: Contestant, folder: Path, jump: str, target: str | None) -> Verdict:
-    """A jump, after which processes may be killed."""
-    case = Case(
-        f"the clock jumps by {jump} s, then kills {target}: --only clock", contestant, Setup(4, nap=0.5), folder
-    )
-    clock = case.folder / "clock"
-    clock.write_text("+0")
-    case.environment = {
-        "LD_PRELOAD": str(FAKETIME),
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_NO_CACHE": "1",
-        "DONT_FAKE_MONOTONIC": "1",
-    }
+def jump(contestant: Contestant, folder: Path, clock: Path, seconds: int, target: str | None) -> Verdict:
+    """A jump of the wall clock, after which processes may be killed."""
+    name = f"the clock jumps by {seconds} s, then kills {target}: --only clock"
+    case = Case(name, contestant, Setup(4, nap=0.5), folder)
+    offset = case.folder / "clock"
+    offset.write_text("0")
+    case.environment = {"LD_PRELOAD": str(clock), "FAULTS_CLOCK": str(offset)}
     case.start()
     case.wait_for(lambda: count(case, "report") > 1, COMMAND_SECONDS)
-    clock.write_text(jump)
+    offset.write_text(str(seconds))
     if target is not None:
         case.kill(target)
         case.start()
