@@ -3,14 +3,19 @@
 Such a launcher takes a batch and comes back when all of it has ended.
 """
 
+import os
 import re
+import threading
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
+from hydra.types import TaskFunction
+from omegaconf import DictConfig
 
 from medbot_exp.errors import ConfigError, first_line
 from medbot_exp.sweep.launch_local import Ended, visible_gpus
@@ -26,12 +31,14 @@ class Batches:
     that batch are tried again at no cost to them, one by one: then it shows.
     """
 
-    def __init__(self, launcher: Launcher, n_jobs: int):
+    def __init__(self, launcher: Any, n_jobs: int):
         self.launcher, self.n_jobs = launcher, n_jobs
         self.running: list[Trial] = []
         self.suspects = 0  # how many of the next trials may be the one that broke a batch
         if is_joblib(launcher):
             prepare_joblib(launcher, n_jobs)
+            task = InWorker(launcher.task_function)
+            launcher.setup(hydra_context=launcher.hydra_context, task_function=task, config=launcher.config)
 
     def free(self) -> int:
         """How many more trials the next batch takes."""
@@ -124,3 +131,35 @@ def prepare_joblib(launcher: Any, n_jobs: int) -> None:
             f"each trial must have a GPU of its own, but joblib gives all {together} that run at a time the first one; "
             "use hydra/launcher=local, or hydra.sweeper.n_jobs=1, or CUDA_VISIBLE_DEVICES= for the CPU"
         )
+
+
+class InWorker:
+    """A task function for joblib's workers, which wait for ever for the next one of a controller that was killed."""
+
+    def __init__(self, task_function: TaskFunction):
+        self.task_function = task_function
+        self.controller = os.getpid()
+
+    def __call__(self, cfg: DictConfig) -> Any:
+        if os.getpid() == self.controller:  # a single job at a time
+            return self.task_function(cfg)
+        busy = ends_behind(self.controller)
+        busy.set()
+        try:
+            return self.task_function(cfg)
+        finally:
+            busy.clear()
+
+
+@cache
+def ends_behind(controller: int) -> threading.Event:
+    """Let this process end when its parent `controller` has, but not while the event that is returned is set."""
+    busy = threading.Event()
+
+    def watch() -> None:
+        while os.getppid() == controller or busy.is_set():
+            time.sleep(1.0)
+        os._exit(0)
+
+    threading.Thread(target=watch, name="watch", daemon=True).start()
+    return busy

@@ -8,6 +8,7 @@ import faulthandler
 import logging
 import os
 import pickle
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -168,6 +169,8 @@ def run(job: bytes, directory: str, log: str, environment: dict[str, str]) -> An
     for stream in (1, 2):
         os.dup2(file, stream)
     faulthandler.enable()
+    # Ray's own makes SystemExit of it, which says that the trial failed, where its cluster or its controller ended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     yield None
     yield child.run(*pickle.loads(job))
 

@@ -115,6 +115,11 @@ def begun(folder):
     return [(int(number), int(pid), password == "True") for number, pid, password in lines]
 
 
+def alive(folder):
+    """The processes of trials that are still there."""
+    return [pid for _, pid, _ in begun(folder) if Path(f"/proc/{pid}").exists()]
+
+
 def reasons(folder):
     ends = [trial.system_attrs.get("medbot_exp:end") for trial in trials(folder)]
     return ["" if end is None else end["reason"] for end in ends]
@@ -190,8 +195,9 @@ def test_the_next_controller_goes_on_where_one_was_killed(search, tmp_path, laun
         wait_for(lambda: len(begun(tmp_path)) == 2)
         controller.kill()
     search(launcher, "hydra.sweeper.n_trials=3", do=do)
+    wait_for(lambda: not alive(tmp_path), 10)
     if launcher == "ray":  # ends a controller's tasks with it
-        assert states(tmp_path) == ["FAIL", "FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
+        assert states(tmp_path) == ["FAIL", "FAIL", "COMPLETE", "COMPLETE", "COMPLETE"], reasons(tmp_path)
     else:
         assert states(tmp_path) == ["COMPLETE"] * 3
         assert sorted(number for number, _, _ in begun(tmp_path)) == [0, 1, 2]
@@ -200,12 +206,13 @@ def test_the_next_controller_goes_on_where_one_was_killed(search, tmp_path, laun
 @pytest.mark.parametrize("launcher", [slowly_joblib, slowly_submitit, ray])
 def test_ctrl_c_ends_the_trials_and_the_same_command_goes_on(search, tmp_path, launcher):
     overrides = ("hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2")
-    with begin(tmp_path, launcher, *overrides, do="time.sleep(60)") as controller:
+    do = "for _ in range(600): time.sleep(0.1)"  # Ray interrupts Python, not what it waits in
+    with begin(tmp_path, launcher, *overrides, do=do) as controller:
         wait_for(lambda: len(begun(tmp_path)) == 2)
         controller.send_signal(signal.SIGINT)
         controller.communicate(timeout=30)
     assert states(tmp_path) == ["FAIL", "FAIL", "WAITING", "WAITING"]
-    assert [pid for _, pid, _ in begun(tmp_path) if Path(f"/proc/{pid}").exists()] == []
+    wait_for(lambda: not alive(tmp_path), 10)
     search(launcher, *overrides)
     assert states(tmp_path) == ["FAIL", "FAIL", "COMPLETE", "COMPLETE"]
 
