@@ -54,13 +54,14 @@ class Ticket:
     """The right to run a trial, once.
 
     Attributes:
-        predecessor: the directory of the trial whose work this one goes on with.
+        predecessors: the directories of the trials that this one tries again, the last one first: the first of them
+            that got something done is gone on with.
     """
 
     number: int
     key: str
     overrides: tuple[str, ...]
-    predecessor: str | None
+    predecessors: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ class Ledger:
             note: dict[str, Any] = {"key": key, "owner": self.owner.content(), "overrides": overrides}
             self.storage.set_trial_system_attr(trial._trial_id, TICKET, note)
             self.keys[trial.number] = key
-            return Ticket(trial.number, key, tuple(overrides), self.predecessor(trial.user_attrs, trials))
+            return Ticket(trial.number, key, tuple(overrides), predecessors(trial.user_attrs, trials))
 
     def ownerless(self, trial: "FrozenTrial") -> bool:
         """Whether nobody will ever run `trial`, which was asked for."""
@@ -200,13 +201,6 @@ class Ledger:
         if lives is not None:
             return not lives
         return self.watch.still(trial.number, trial.system_attrs.get(BEAT)) > STALE_SECONDS
-
-    def predecessor(self, user_attrs: Mapping[str, Any], trials: "list[FrozenTrial]") -> str | None:
-        """The directory of the trial that one with `user_attrs` tries again."""
-        if RETRY_OF not in user_attrs:
-            return None
-        job = trials[user_attrs[RETRY_OF]].system_attrs.get(JOB)
-        return None if job is None else str(job["directory"])
 
     def settle(self, besides: Container[int]) -> list[Settled]:
         """Close what dead jobs left open, but for the trials `besides`, whose end the caller sees itself.
@@ -308,6 +302,18 @@ def tell(study: "Study", trial: "FrozenTrial", outcome: Outcome) -> None:
 def run_id(uid: str, what: str) -> str:
     """The id in W&B of `what` belongs to the study `uid`: a trial's number, or the study itself."""
     return hashlib.sha256(f"{uid} {what}".encode()).hexdigest()[:8]
+
+
+def predecessors(user_attrs: Mapping[str, Any], trials: "list[FrozenTrial]") -> tuple[str, ...]:
+    """The directories of the trials that one with `user_attrs` tries again, the last one first."""
+    found = []
+    while RETRY_OF in user_attrs:
+        trial = trials[user_attrs[RETRY_OF]]
+        # One that died before any process took it up has none, and is itself another try.
+        if JOB in trial.system_attrs:
+            found.append(str(trial.system_attrs[JOB]["directory"]))
+        user_attrs = trial.user_attrs
+    return tuple(found)
 
 
 def successor_of(trial: "FrozenTrial", trials: "list[FrozenTrial]") -> int | None:

@@ -26,15 +26,16 @@ import statistics
 import sys
 import tempfile
 import threading
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from campaign.case import Verdict, discard, told
+from campaign.case import Verdict, discard, end_all, told
 from campaign.contestants import Bare, Ours
-from campaign.judge import RECOVERY_SECONDS
+from campaign.judge import RECOVERY_SECONDS, Violation
 from campaign.options import Job, Options, Skipped
 from campaign.parts import PARTS, Part
 
@@ -84,7 +85,7 @@ def run(jobs: Iterator[Job], tally: Tally, lanes: int, options: Options) -> None
                 job = next(jobs, None)
             if job is None:
                 return
-            verdict = job(Path(tempfile.mkdtemp(dir=options.keep or options.scratch)) / "case")
+            verdict = judged(job, Path(tempfile.mkdtemp(dir=options.keep or options.scratch)) / "case")
             with lock:
                 tally.add(verdict)
                 if verdict.violations:
@@ -97,6 +98,17 @@ def run(jobs: Iterator[Job], tally: Tally, lanes: int, options: Options) -> None
     with ThreadPoolExecutor(lanes) as pool:
         for future in [pool.submit(work) for _ in range(lanes)]:
             future.result()
+
+
+def judged(job: Job, folder: Path) -> Verdict:
+    """The verdict of `job`, also where the campaign itself could not go through with it."""
+    try:
+        return job(folder)
+    except Exception as error:
+        print(traceback.format_exc(), file=sys.stderr)
+        return Verdict(str(job), [Violation("campaign failed", repr(error))], [], 0, folder)
+    finally:
+        end_all(folder)
 
 
 def versions() -> str:

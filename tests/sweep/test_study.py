@@ -37,7 +37,7 @@ def controller(place):
 def claimed(place, ticket, directory) -> RunningTrial:
     """The trial of `ticket`, taken up by this process."""
     directory.mkdir()
-    return TrackedTask(lambda cfg: None, place, SAMPLER, PRUNER, 1).claim(ticket, directory)
+    return TrackedTask(lambda cfg: None, place, SAMPLER, PRUNER, 1, []).claim(ticket, directory)
 
 
 def test_a_controller_that_slept_leaves_a_trial_alone_that_another_gave_out_again(controller, place, tmp_path):
@@ -64,6 +64,21 @@ def test_a_trial_that_was_given_up_leaves_no_result_behind(controller, place, tm
     with pytest.raises(TrialLost):
         running.end(Outcome("complete", [0.5]))
     assert read_outcome(tmp_path / "0").state == "failed"
+
+
+def test_a_try_that_died_early_hides_no_earlier_work(controller, place, tmp_path):
+    """Neither one that no process took up, nor one that was killed before it went on with its predecessor."""
+    ledger = controller()
+    ledger.max_retry = 3
+    first = ledger.next()
+    claimed(place, first, tmp_path / "0")
+    assert ledger.ended(first.number, Outcome("died")).successor == 1
+    assert ledger.ended(ledger.next().number, Outcome("died")).successor == 2
+    third = ledger.next()
+    claimed(place, third, tmp_path / "2")
+    assert third.predecessors == (str(tmp_path / "0"),)
+    ledger.ended(third.number, Outcome("died"))
+    assert ledger.next().predecessors == (str(tmp_path / "2"), str(tmp_path / "0"))
 
 
 @pytest.mark.parametrize("outcome", [Outcome("complete", [0.5]), Outcome("pruned"), Outcome("failed", reason="it did")])

@@ -137,18 +137,7 @@ class Case:
 
     def processes(self, role: str | None = None) -> list[int]:
         """The living processes of this case: all, or those of trials, of controllers, of others."""
-        mark = f"{ledger.VARIABLE}={self.ledger}".encode()
-        found = []
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdecimal():
-                continue
-            # Gone meanwhile, or of another user.
-            with suppress(OSError):
-                if mark in (entry / "environ").read_bytes().split(b"\0"):
-                    words = (entry / "cmdline").read_bytes()
-                    if role is None or role == role_of(words):
-                        found.append(int(entry.name))
-        return found
+        return processes_below(self.folder, role)
 
     def kill(self, target: str) -> int:
         """Send SIGKILL to the controllers, to the trials, or to both; how many processes that were."""
@@ -195,9 +184,33 @@ class Case:
         events = ledger.read(self.ledger)
         rows = read_rows(self.contestant, self.setup, self.folder)
         results = self.contestant.results(self.folder)
-        found = judge(rows, events, self.setup.trials, self.seen, results)
+        found = judge(rows, events + self.contestant.events(self.folder), self.setup.trials, self.seen, results)
         found += self.contestant.report_faults(self.folder, rows)
         return Verdict(self.name, self.violations + found, recoveries(events), self.kills, self.folder)
+
+
+def processes_below(folder: Path, role: str | None = None) -> list[int]:
+    """The living processes whose ledger lies below `folder`."""
+    mark = f"\0{ledger.VARIABLE}={folder}/".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        # Gone meanwhile, or of another user.
+        with suppress(OSError):
+            if mark in b"\0" + (entry / "environ").read_bytes() and role in (
+                None,
+                role_of((entry / "cmdline").read_bytes()),
+            ):
+                found.append(int(entry.name))
+    return found
+
+
+def end_all(folder: Path) -> None:
+    """End what a case left running that could not be judged."""
+    for pid in processes_below(folder):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def role_of(words: bytes) -> str:

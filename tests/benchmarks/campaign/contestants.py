@@ -14,6 +14,7 @@ from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
 from campaign.judge import Row, Violation
+from campaign.ledger import Event
 
 HERE = Path(__file__).parent
 
@@ -55,6 +56,9 @@ class Contestant(Protocol):
 
     def row(self, trial: optuna.trial.FrozenTrial) -> Row:
         """A trial for the judge."""
+
+    def events(self, folder: Path) -> list[Event]:
+        """What its own records add to the ledger."""
 
     def results(self, folder: Path) -> dict[int, float]:
         """The values that trials left in their own directories, by number."""
@@ -101,6 +105,9 @@ class Ours:
     def row(self, trial: optuna.trial.FrozenTrial) -> Row:
         return Row(trial.number, trial.state.name, trial.value, trial.user_attrs.get("retry_of"))
 
+    def events(self, folder: Path) -> list[Event]:
+        return []
+
     def results(self, folder: Path) -> dict[int, float]:
         found = {}
         for path in (folder / "study").glob("*/trial.json"):
@@ -136,6 +143,9 @@ class Bare:
     def row(self, trial: optuna.trial.FrozenTrial) -> Row:
         history = trial.system_attrs.get("retry_history")
         return Row(trial.number, trial.state.name, trial.value, history[-1] if history else None)
+
+    def events(self, folder: Path) -> list[Event]:
+        return []
 
     def results(self, folder: Path) -> dict[int, float]:
         return {}

@@ -22,13 +22,13 @@ def random_kills(contestant: Contestant, options: Options, killed: Callable[[], 
         yield partial(storm, contestant, seed=seed)
 
 
-def storm(contestant: Contestant, folder: Path, seed: int) -> Verdict:
-    """One study under random kills; every fourth is kept in a journal."""
+def storm(contestant: Contestant, folder: Path, seed: int, longest: int = 10) -> Verdict:
+    """One study under at most `longest` random kills; every fourth is kept in a journal."""
     rng = random.Random(seed)
     setup = Setup(trials=rng.randint(3, 6), storage="journal" if seed % 4 == 3 else "sqlite")
     case = Case(f"random kills: --only random --seed {seed} --kills 1", contestant, setup, folder)
     case.start()
-    for _ in range(rng.randint(4, 10)):
+    for _ in range(rng.randint(4, longest)):
         target = rng.choice(TARGETS)
         if target == "recovery":
             # Again, before what the last kill left behind is in order.
