@@ -46,7 +46,7 @@ class Contestant(Protocol):
         """What a user types, in `folder`."""
 
     def preparation(self, setup: Setup) -> list[str] | None:
-        """What a user types once before that."""
+        """What a user types before that."""
 
     def processes(self, setup: Setup) -> int:
         """How many times at once the command is typed."""
@@ -131,7 +131,7 @@ class Bare:
         return [sys.executable, str(HERE / "bare.py"), setup.storage, str(setup.trials), str(setup.nap)]
 
     def preparation(self, setup: Setup) -> list[str]:
-        # The documentation has the study made before several processes open it.
+        # Made by one process, and its stale trials failed, before several open it: two would trip over its tables.
         return [sys.executable, str(HERE / "bare.py"), setup.storage, "0", "0"]
 
     def processes(self, setup: Setup) -> int:

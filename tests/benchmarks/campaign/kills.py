@@ -74,9 +74,9 @@ SITUATIONS = ("first", "repeated")
 def every_point(contestant: Contestant, options: Options, killed: Callable[[], int]) -> Iterator[Job]:
     """A kill before and after every call that changes something, in either situation."""
     for situation in SITUATIONS:
-        if options.point is None or options.point.startswith(situation):
+        if options.point.startswith(situation) or not options.point:
             for point in recorded(contestant, options.scratch / f"{contestant.key}-{situation}", situation):
-                if options.point in (None, f"{situation}/{point}"):
+                if f"{situation}/{point}".startswith(options.point):
                     yield partial(kill_at, contestant, situation=situation, point=point)
 
 
