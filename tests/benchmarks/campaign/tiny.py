@@ -13,6 +13,7 @@ from campaign.judge import Row, Violation
 from campaign.ledger import Event
 from campaign.options import Job, Options, Skipped
 from medbot_exp.rundir import RunDirectory, step_of, trial_name
+from medbot_exp.sweep.outcome import read_outcome
 
 KILLS = 30
 KILLS_PER_STUDY = 10
@@ -51,12 +52,9 @@ class Tiny(Ours):
         return found + [Event("end", 0.0, 0, {"number": n, "value": v}) for n, v in self.results(folder).items()]
 
     def results(self, folder: Path) -> dict[int, float]:
-        found = {}
-        for path in (folder / "study").glob("*/trial.json"):
-            outcome = json.loads(path.read_text())
-            if outcome["state"] == "complete":
-                found[number_of(path.parent)] = float(outcome["values"][0])
-        return found
+        # A kill between result.json and trial.json leaves the first, which is as good.
+        outcomes = {number_of(path): read_outcome(path) for path in (folder / "study").glob("trial-*")}
+        return {number: found.values[0] for number, found in outcomes.items() if found is not None and found.values}
 
     def report_faults(self, folder: Path, rows: Sequence[Row]) -> list[Violation]:
         """Also where a trial did not go on from the last checkpoint of those that it tries again."""
