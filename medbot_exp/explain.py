@@ -25,6 +25,13 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from medbot_exp.errors import ConfigError, MedbotError, first_line
 from medbot_exp.rules import no_such_key, options
 
+# Options of Hydra's own groups that other packages bring.
+PLUGINS = {
+    "hydra/launcher/joblib": "hydra-joblib-launcher",
+    "hydra/launcher/submitit_local": "hydra-submitit-launcher",
+    "hydra/launcher/submitit_slurm": "hydra-submitit-launcher",
+}
+
 
 def explain(error: BaseException) -> MedbotError | None:
     """The error that the user can act on; None where `error` is no matter of configuration."""
@@ -152,9 +159,14 @@ def wrong_type(error: ValidationError) -> str:
 
 
 def missing_option(error: MissingConfigException) -> str:
-    """The group and the options that it has."""
+    """The group and the options that it has, or the package that brings the option."""
     found = re.search(r"[Cc]ould not find '([^']+)'", str(error))
     wanted = found.group(1) if found else str(error.missing_cfg_file)
+    if wanted in PLUGINS:
+        return (
+            f"`{'='.join(wanted.rsplit('/', 1))}` must have its package, but {PLUGINS[wanted]} is not installed\n"
+            f"Run: pip install {PLUGINS[wanted]}"
+        )
     group, _, option = wanted.rpartition("/")
     # Hydra lists no options where the choice was a list of them.
     names = sorted(error.options or options(group))

@@ -99,6 +99,8 @@ def undeclared(node: Any, path: str = "") -> list[str]:
 def no_such_key(key: str, names: list[str]) -> str:
     """What to say of the dotted `key` where its parent has `names`."""
     parent, _, last = key.rpartition(".")
+    if not names and key.startswith("hydra."):
+        return f"`{key}` is no key yet; +{key} adds it"
     if not names:
         return f"`{key}` is no key: {parent} is empty, as {parent.partition('.')[0]}=[] was chosen"
     close = difflib.get_close_matches(last, names, n=1)

@@ -34,6 +34,7 @@ def test_wheel_works_outside_the_checkout(run_python_in, tmp_path):
     assert {
         "medbot_exp/conf/config.yaml",
         "medbot_exp/data/bundled/clinical_cases.jsonl",
+        "hydra_plugins/hydra_optuna_sweeper/optuna_sweeper.py",
         "hydra_plugins/medbot_exp/__init__.py",
     } <= set(names)
     assert any(

@@ -66,7 +66,9 @@ def run(
     if isinstance(returned._return_value, BaseException) and disk_full(returned._return_value):
         return None
     try:
-        return cloudpickle.dumps(returned)
+        content = cloudpickle.dumps(returned)
+        pickle.loads(content)  # an exception may pickle, and not be made again: its class wants other arguments
+        return content
     except Exception:  # what a task function returns or raises may hold anything; its text is enough
         value = returned._return_value
         text = RuntimeError(f"{type(value).__name__}: {value}")

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from medbot_exp.data.sources import check_file
 from medbot_exp.device import refuse_lacking
-from medbot_exp.errors import ConfigError, MedbotError, RunDirectoryError, TrialError
+from medbot_exp.errors import ConfigError, MedbotError, RunDirectoryError, TrialError, first_line
 from medbot_exp.model import check_paths
 from medbot_exp.rules import typed
 
@@ -58,6 +58,14 @@ def claim(study: Path, config: DictConfig) -> None:
             f"a study must be new, but {study} exists; choose another name: study=<name>"
         ) from error
     OmegaConf.save(config, study / "multirun.yaml")
+
+
+def broken(error: RuntimeError) -> TrialError:
+    """The error for a launcher that broke down, as joblib does where one of its workers dies."""
+    return TrialError(
+        f"the launcher must bring every trial to an end, but broke down: {type(error).__name__}: {first_line(error)}\n"
+        "Use hydra/launcher=local, where trials do not share one fate; the table above says which of them ended"
+    )
 
 
 def raise_failures(study: Path, results: Sequence[JobReturn]) -> None:

@@ -1,24 +1,37 @@
-"""Trials through any launcher of Hydra's: joblib, Submitit, Ray, or one after the other in this process.
+"""Trials through any launcher of Hydra's that has no file here: joblib, or one after the other in this process.
 
 Such a launcher takes a batch and comes back when all of it has ended.
 """
 
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 
-from medbot_exp.sweep.launch_local import Ended
+from medbot_exp.errors import ConfigError, first_line
+from medbot_exp.sweep.launch_local import Ended, visible_gpus
+from medbot_exp.sweep.outcome import Outcome
+
+Trial = tuple[int, Sequence[str]]
 
 
 class Batches:
-    """Collects trials for `launcher` and starts them together; the same interface as launch_local.Pool."""
+    """Collects trials for `launcher` and starts them together; the same interface as launch_local.Pool.
+
+    Joblib's workers share one fate: where one dies, all are killed, and nobody can say whose doing it was. So all of
+    that batch are tried again at no cost to them, one by one: then it shows.
+    """
 
     def __init__(self, launcher: Launcher, n_jobs: int):
         self.launcher, self.n_jobs = launcher, n_jobs
-        self.running: list[tuple[int, Sequence[str]]] = []
+        self.running: list[Trial] = []
+        self.suspects = 0  # how many of the next trials may be the one that broke a batch
+        if is_joblib(launcher):
+            prepare_joblib(launcher, n_jobs)
 
     def free(self) -> int:
         """How many more trials the next batch takes."""
@@ -30,13 +43,7 @@ class Batches:
 
     def ended(self, wait_seconds: float) -> list[Ended]:
         """Run the batch; the time is the launcher's."""
-        ended: list[Ended] = []
-        for group in in_a_row(sorted(self.running)):
-            began = time.monotonic()
-            # A job's number names its directory, so it must be the trial's: launchers count on from the first.
-            returns = self.launcher.launch([overrides for _, overrides in group], initial_job_idx=group[0][0])
-            seconds = time.monotonic() - began
-            ended += [as_ended(number, job, seconds) for (number, _), job in zip(group, returns, strict=True)]
+        ended = [end for group in self.groups() for end in self.launch(group)]
         self.running = []
         return ended
 
@@ -46,18 +53,74 @@ class Batches:
         self.running = []
         return ended
 
+    def groups(self) -> list[list[Trial]]:
+        """The batch in parts that the launcher takes at once."""
+        batch = sorted(self.running)
+        groups = [[trial] for trial in batch] if self.suspects else in_a_row(batch)
+        self.suspects = max(0, self.suspects - len(batch))
+        return groups
+
+    def launch(self, group: Sequence[Trial]) -> list[Ended]:
+        """Run `group`, and say of each trial how it ended."""
+        began = time.monotonic()
+        try:
+            # A job's number names its directory, so it must be the trial's: launchers count on from the first.
+            returns = self.launcher.launch([overrides for _, overrides in group], initial_job_idx=group[0][0])
+        except (Exception, SystemExit) as error:  # a job's sys.exit() comes out of joblib as it is
+            self.suspects += len(group)
+            if len(group) == 1:
+                return [as_lost(group[0][0], Outcome("died", reason=f"its launcher broke down: {said(error)}"))]
+            reason = f"one of {len(group)} trials broke their launcher down, so each is tried alone: {said(error)}"
+            return [as_lost(number, Outcome("stopped", reason=reason)) for number, _ in group]
+        seconds = time.monotonic() - began
+        return [as_ended(number, job, seconds) for (number, _), job in zip(group, returns, strict=True)]
+
 
 def as_ended(number: int, job: JobReturn, seconds: float) -> Ended:
     """`job` as the process of a trial that ended."""
     return Ended(number, 0 if job.status is JobStatus.COMPLETED else 1, False, seconds, job, Path())
 
 
-def in_a_row(trials: Sequence[tuple[int, Sequence[str]]]) -> list[list[tuple[int, Sequence[str]]]]:
+def as_lost(number: int, outcome: Outcome) -> Ended:
+    """A trial of which its launcher knows no more than `outcome`."""
+    return Ended(number, 1, False, 0.0, None, Path(), outcome)
+
+
+def said(error: BaseException) -> str:
+    """What `error` says, short; of joblib's page of hints, how its workers ended."""
+    codes = re.search(r"exit codes of the workers are \{(.*?)\}", str(error))
+    return f"{type(error).__name__}: {codes.group(1) if codes else first_line(error)}"
+
+
+def in_a_row(trials: Sequence[Trial]) -> list[list[Trial]]:
     """`trials`, sorted, in groups whose numbers follow each other."""
-    groups: list[list[tuple[int, Sequence[str]]]] = []
+    groups: list[list[Trial]] = []
     for trial in trials:
         if groups and groups[-1][-1][0] + 1 == trial[0]:
             groups[-1].append(trial)
         else:
             groups.append([trial])
     return groups
+
+
+def is_joblib(launcher: Launcher) -> bool:
+    """Whether `launcher` is that of hydra-joblib-launcher, which need not be installed."""
+    return type(launcher).__module__.startswith("hydra_plugins.hydra_joblib_launcher")
+
+
+def prepare_joblib(launcher: Any, n_jobs: int) -> None:
+    """Have joblib run `n_jobs` at a time, in processes of their own, where the user did not say how many.
+
+    Raises:
+        ConfigError: there are GPUs: all trials would be on the first of them.
+    """
+    if launcher.joblib["n_jobs"] == -1:
+        # Its default, one for each core, leaves one thread to each. And a single one it would run in this process,
+        # which a crash of the trial would end.
+        launcher.joblib["n_jobs"] = max(2, n_jobs)
+    together = min(n_jobs, launcher.joblib["n_jobs"])
+    if together > 1 and visible_gpus():
+        raise ConfigError(
+            f"each trial must have a GPU of its own, but joblib gives all {together} that run at a time the first one; "
+            "use hydra/launcher=local, or hydra.sweeper.n_jobs=1, or CUDA_VISIBLE_DEVICES= for the CPU"
+        )

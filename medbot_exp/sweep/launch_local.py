@@ -25,6 +25,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from medbot_exp.errors import ConfigError, TrialError
+from medbot_exp.sweep.outcome import Outcome
 
 # Libraries that start a thread for each core, unless told not to before they load.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -42,6 +43,7 @@ class Ended:
         timed_out: it was ended because it took longer than it may.
         returned: what the task function returned or raised; None where the process did not come so far.
         log: what it printed.
+        outcome: what to make of it if it left no result, where the launcher knows better than the rest says.
     """
 
     number: int
@@ -50,6 +52,7 @@ class Ended:
     seconds: float
     returned: JobReturn | None
     log: Path
+    outcome: Outcome | None = None
 
     def reason(self) -> str:
         """Why there is no result."""

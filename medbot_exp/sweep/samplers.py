@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, NopPruner
-from optuna.samplers import BaseSampler, BruteForceSampler, CmaEsSampler
+from optuna.samplers import BaseSampler, BruteForceSampler, CmaEsSampler, GridSampler
 
 from medbot_exp.errors import ConfigError, first_line
 from medbot_exp.sweep.space import SearchSpace
@@ -70,6 +70,13 @@ def build_sampler(sampler: Any, space: SearchSpace, directions: Sequence[str]) -
     if faults:
         raise ConfigError("\n".join(faults))
     return sampler
+
+
+def goes_through_all(sampler: Any) -> bool:
+    """Whether the sampler that `sampler` describes tries every point, as a grid does."""
+    if isinstance(sampler, BaseSampler):
+        return isinstance(sampler, GridSampler | BruteForceSampler)
+    return described(sampler, SAMPLER)["_target_"].endswith((".GridSampler", ".BruteForceSampler"))
 
 
 def build_pruner(pruner: Any, directions: Sequence[str]) -> BasePruner:

@@ -9,7 +9,7 @@ finds its own trial failed and its own directory to itself.
 
 import hashlib
 import uuid
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,7 +69,7 @@ class Settled:
     """A trial that its job left open, and what became of it.
 
     Attributes:
-        successor: the number under which its parameters are tried again.
+        successor: the number under which its parameters are tried again, its own where nothing of it began.
     """
 
     number: int
@@ -197,7 +197,7 @@ class Ledger:
 
     def dead(self, trial: "FrozenTrial", note: Mapping[str, Any]) -> bool:
         """Whether the owner in a ticket or a job of `trial` is no more."""
-        lives = Owner.of(note["owner"]).lives()
+        lives = note["owner"] is not None and Owner.of(note["owner"]).lives()
         if lives is not None:
             return not lives
         return self.watch.still(trial.number, trial.system_attrs.get(BEAT)) > STALE_SECONDS
@@ -235,14 +235,23 @@ class Ledger:
         Args:
             otherwise: what to make of it if it left no result.
         """
-        return patiently(lambda: self._ended(number, otherwise))
 
-    def _ended(self, number: int, otherwise: Outcome) -> Settled | None:
         def over(trial: "FrozenTrial") -> bool:
             # A controller that slept was taken for dead: its ticket went to another, whose job it knows nothing of.
             closed = trial.state.is_finished() and not owed(self.trials(), trial.number)
             return closed or trial.system_attrs[TICKET]["key"] != self.keys[number]
 
+        return patiently(lambda: self._close_unless(over, number, otherwise))
+
+    def ended_for(self, owner: Owner, number: int, otherwise: Outcome) -> Settled | None:
+        """Close trial `number` of a dead controller, whose job's process `owner` has ended; None where it is closed."""
+
+        def over(trial: "FrozenTrial") -> bool:
+            return trial.state.is_finished() or Owner.of(trial.system_attrs[JOB]["owner"]) != owner
+
+        return patiently(lambda: self._close_unless(over, number, otherwise))
+
+    def _close_unless(self, over: "Callable[[FrozenTrial], bool]", number: int, otherwise: Outcome) -> Settled | None:
         if over(self.trial(number)):
             return None
         with self.place.address.exclusive():
@@ -264,6 +273,9 @@ class Ledger:
         job = trial.system_attrs.get(JOB)
         found = None if job is None else read_outcome(Path(job["directory"]))
         outcome = found or otherwise
+        if job is None and outcome.state == "stopped":
+            self.give_back(trial)
+            return Settled(trial.number, outcome, trial.number)
         again = outcome.state in ("died", "stopped") and self.may_retry(trial, outcome)
         try:
             tell(self.study, trial, outcome, again)
@@ -274,6 +286,14 @@ class Ledger:
         # Once it failed, so that no trial is tried again that ends well after all. A crash between the two leaves the
         # promise in its note, for whoever settles next.
         return self.try_again(self.trial(trial.number)) if again else Settled(trial.number, outcome, None)
+
+    def give_back(self, trial: "FrozenTrial") -> None:
+        """Let `trial`, of which nothing began, be given out again under its number."""
+        from optuna.trial import TrialState
+
+        # First nobody's: a controller that dies between asking for it and writing its own ticket leaves it ownerless.
+        self.storage.set_trial_system_attr(trial._trial_id, TICKET, {"key": None, "owner": None, "overrides": []})
+        self.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
     def may_retry(self, trial: "FrozenTrial", outcome: Outcome) -> bool:
         """Whether the parameters of `trial` are to be tried again."""

@@ -9,23 +9,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
+from hydra.types import HydraContext, RunMode, TaskFunction
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from medbot_exp.config import RunConfig
 from medbot_exp.errors import ConfigError, StorageError, TrialError, disk_full
 from medbot_exp.rules import metrics_of, typed
-from medbot_exp.sweep import grid
+from medbot_exp.sweep import grid, launch_submitit
 from medbot_exp.sweep.child import DISK_FULL_STATUS
 from medbot_exp.sweep.constraints import Constraint, read_constraints
 from medbot_exp.sweep.job import TrackedTask, reason
 from medbot_exp.sweep.launch_batches import Batches
-from medbot_exp.sweep.launch_local import Ended, Pool, end_group, too_long
+from medbot_exp.sweep.launch_local import Ended, Pool, end_group, slots_for, too_long, visible_gpus
 from medbot_exp.sweep.outcome import Outcome
+from medbot_exp.sweep.override_text import assignment, bare, plain
 from medbot_exp.sweep.plan import plan_of
-from medbot_exp.sweep.space import SearchSpace, assignment, fractions, plain, read_space, unknown_keys
+from medbot_exp.sweep.space import SearchSpace, read_space
+from medbot_exp.sweep.space_check import fractions, nothing_searched, sample_points, telling_points, unknown_keys
 from medbot_exp.sweep.storage import Address, address_of
 from medbot_exp.sweep.study import UID, Ledger, Place, Settled, Ticket, counted, open_study, reason_of
 from medbot_exp.tracking.wandb import decide_mode_for_trials
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 log = logging.getLogger(__name__)
+
+LOCAL = "hydra_plugins.medbot_exp.LocalLauncher"
 
 # How often the study is looked at: for the display, and for jobs that died elsewhere.
 LOOK_SECONDS = 1.0
@@ -65,7 +70,7 @@ class Settings:
 
 
 class Workers(Protocol):
-    """What runs trials: launch_local.Pool, or launch_batches.Batches."""
+    """What runs trials: the Pool of launch_local, launch_submitit or launch_ray, or launch_batches.Batches."""
 
     running: list[Any]
 
@@ -150,32 +155,51 @@ def prepare(settings: Settings, config: DictConfig, context: HydraContext, argum
         ConfigError: every fault that can be found before the first trial.
         StorageError: the storage cannot be used.
     """
-    from medbot_exp.sweep.samplers import build_pruner, build_sampler
+    from medbot_exp.sweep.samplers import build_pruner, build_sampler, goes_through_all
 
     loader = context.config_loader
     faults = setting_faults(settings)
     if faults:
         raise ConfigError("\n".join(faults))
     space = read_space(
-        settings.params, settings.search_space, settings.when, settings.custom_search_space, arguments, loader
+        settings.params,
+        settings.search_space,
+        settings.when,
+        settings.custom_search_space,
+        arguments,
+        loader,
+        with_stop=not goes_through_all(settings.sampler),
     )
-    base = loader.load_sweep_config(config, [assignment(key, text) for key, text in space.fixed.items()])
+    base = fixed_config(config, loader, space)
+    own = OmegaConf.get_type(base) is RunConfig
     faults = unknown_keys(space, base) + fractions(space, base)
+    if own:
+        faults += nothing_searched(space)
+    else:
+        for words in nothing_searched(space):
+            log.warning("%s: every trial is the same", words)
     if faults:
         raise ConfigError("\n".join(faults))
     directions = directions_of(settings.direction, base)
     constraints = read_constraints(plain(settings.constraints), metrics_known(base))
     sampler = build_sampler(settings.sampler, space, directions)
     pruner = build_pruner(settings.pruner, directions)
-    if OmegaConf.get_type(base) is RunConfig:
-        grid.check([loader.load_sweep_config(config, point) for point in sample_points(space, base)])
+    points = sample_points(space, base)
+    if own:
+        grid.check([loader.load_sweep_config(config, point) for point in points])
         decide_mode_for_trials(typed(grid.without_hydra(base)).tracking)
+    else:
+        # What Hydra has to say of a key or an option, it says here instead of in the first trial that has it.
+        for point in telling_points(points, base):
+            loader.load_sweep_config(config, point)
+    if settings.n_jobs > 1 and config.hydra.launcher._target_ == LOCAL:
+        slots_for(settings.n_jobs, visible_gpus())
     folder = Path(str(config.hydra.sweep.dir))
     given = settings.storage
     storage = instantiate(given) if OmegaConf.is_config(given) or isinstance(given, Mapping) else given
     address = address_of(storage, folder / "study.db")
     hide_password(config, address)
-    place = Place(address, settings.study_name or folder.name)
+    place = Place(address, settings.study_name or default_name(folder, own))
     plan = plan_of(space, base) | ({"constraints": list(map(str, constraints))} if constraints else {})
     try:
         study = open_study(place, directions, sampler, pruner, plan)
@@ -184,6 +208,21 @@ def prepare(settings: Settings, config: DictConfig, context: HydraContext, argum
             raise
         place, study = open_beside(config, place, folder, given is None, directions, sampler, pruner, plan)
     return Search(settings, config, base, space, directions, constraints, sampler, pruner, place, study)
+
+
+def fixed_config(config: DictConfig, loader: ConfigLoader, space: SearchSpace) -> DictConfig:
+    """What the fixed overrides of `space` compose to, with the first option of a group that must be given.
+
+    Composed as Hydra composes for a multirun: a group that nothing but a custom search space chooses is left out.
+    """
+    choices = config.hydra.runtime.choices
+    first = {key: texts[0] for key, texts in space.texts.items() if OmegaConf.is_missing(choices, bare(key))}
+    overrides = [assignment(key, text) for key, text in (first | space.fixed).items()]
+    base = loader.load_configuration(
+        config.hydra.job.config_name, [*config.hydra.overrides.hydra, *overrides], RunMode.MULTIRUN
+    )
+    OmegaConf.copy_cache(from_config=config, to_config=base)
+    return base
 
 
 def setting_faults(settings: Settings) -> list[str]:
@@ -237,20 +276,10 @@ def metrics_known(base: DictConfig) -> list[str] | None:
     return metrics_of(typed(grid.without_hydra(base))) if OmegaConf.get_type(base) is RunConfig else None
 
 
-def sample_points(space: SearchSpace, base: DictConfig) -> list[list[str]]:
-    """Overrides of trials that together have each choice, and each end of a range; none of a custom search space."""
-    from optuna.distributions import CategoricalDistribution
-    from optuna.trial import FixedTrial
-
-    if space.extend is not None:
-        return []
-    ends: dict[str, list[Any]] = {
-        key: list(each.choices) if isinstance(each, CategoricalDistribution) else [each.low, each.high]  # type: ignore[attr-defined]
-        for key, each in space.distributions.items()
-    }
-    first = {key: values[0] for key, values in ends.items()}
-    points = [first] + [{**first, key: value} for key, values in ends.items() for value in values[1:]]
-    return [space.suggest(FixedTrial(point), base) for point in points]  # type: ignore[arg-type]
+def default_name(folder: Path, own: bool) -> str:
+    """The name of a study that was given none: its directory's, in our `own` application."""
+    # Elsewhere that is the time of day, in a directory of the date: in a storage for many studies it comes again.
+    return folder.name if own else str(Path(*folder.parts[-2:]))
 
 
 def hide_password(config: DictConfig, address: Address) -> None:
@@ -347,7 +376,7 @@ class Controller:
     def start(self, ticket: Ticket) -> None:
         """Start the trial of `ticket`."""
         self.mine.add(ticket.number)
-        self.task.tickets = {ticket.number: ticket, **self.still_needed()}
+        self.task.tickets = {**self.still_needed(), ticket.number: ticket}
         self.workers.start(ticket.number, ticket.overrides)
 
     def still_needed(self) -> dict[int, Ticket]:
@@ -369,11 +398,12 @@ class Controller:
                 f"a trial must find room to write, but the disk was full in trial {ended.number}\n"
                 "Free some space and type the same again: it goes on"
             )
-        self.note_failure(ended.number)
         self.look()
+        error = None if ended.returned is None else ended.returned._return_value
+        self.note_failure(ended.number, error if isinstance(error, BaseException) else None)
 
-    def note_failure(self, number: int) -> None:
-        """Count the trial where it failed for good.
+    def note_failure(self, number: int, error: BaseException | None) -> None:
+        """Count the trial where it failed for good, by `error` if that is known.
 
         Raises:
             TrialError: that was one too many.
@@ -389,7 +419,7 @@ class Controller:
                 f"`hydra.sweeper.max_failure_rate` lets {allowed:g} of {self.ledger.n_trials} trials fail, but "
                 f"{len(self.failures)} did: {told(self.failures)}\n"
                 "Mend the cause and type the same again, or raise hydra.sweeper.max_failure_rate"
-            )
+            ) from error
 
     def end_late(self) -> None:
         """End the processes of a dead controller that take longer than they may; this one's own its Pool ends."""
@@ -399,7 +429,7 @@ class Controller:
         for number, owner in self.ledger.jobs(self.mine):
             seconds = owner.seconds()
             if seconds is not None and seconds > allowed and end_group(owner.pid):
-                settled = self.ledger.ended(number, Outcome("failed", reason=too_long(seconds)))
+                settled = self.ledger.ended_for(owner, number, Outcome("failed", reason=too_long(seconds)))
                 if settled is not None:
                     self.display.settled(settled)
 
@@ -428,6 +458,8 @@ def outcome_of(ended: Ended, asked: bool = False) -> Outcome:
     """
     if asked and not ended.timed_out:
         return Outcome("stopped", reason="stopped by the user")
+    if ended.outcome is not None:
+        return ended.outcome
     if disk_was_full(ended):
         return Outcome("stopped", reason="the disk was full")
     error = None if ended.returned is None else ended.returned._return_value
@@ -453,12 +485,15 @@ def told(failures: Sequence[tuple[int, Outcome]]) -> str:
 
 
 def workers(search: Search, launcher: Launcher) -> Workers:
-    """What runs the trials of `search` by `launcher`: ours starts the next when one ends, others take batches."""
+    """What runs the trials of `search` by `launcher`: the next starts when one ends, or a batch when all of one has."""
+    settings = search.settings
     if hasattr(launcher, "pool"):
-        pool: Workers = launcher.pool(search.settings.n_jobs, search.settings.timeout_seconds)
+        pool: Workers = launcher.pool(settings.n_jobs, settings.timeout_seconds)
         return pool
-    if search.settings.timeout_seconds is not None:
+    if settings.timeout_seconds is not None:
         log.warning(
-            "hydra.sweeper.timeout_seconds is for hydra/launcher=local: other launchers have limits of their own"
+            "hydra.sweeper.timeout_seconds is for hydra/launcher=local and ray; Submitit has hydra.launcher.timeout_min"
         )
-    return Batches(launcher, search.settings.n_jobs)
+    if launch_submitit.is_submitit(launcher):
+        return launch_submitit.Pool(launcher, settings.n_jobs)
+    return Batches(launcher, settings.n_jobs)

@@ -28,6 +28,10 @@ from medbot_exp.evaluation.score import held_out_loss, perplexity
 from medbot_exp.rundir import RunDirectory
 from medbot_exp.tracking.record import Record
 
+# A signal that follows another within this time is the same request. Terminals and queues tell a whole group of
+# processes, and its parents pass it on.
+ECHO_SECONDS = 1.0
+
 # What TRL logs, under the names of our record; the rest repeats or belongs to the end.
 METRICS = {
     "loss": "train/loss",
@@ -360,15 +364,19 @@ def diverged(which: str, loss: float, step: int, lr: float) -> DivergenceError:
 
 @contextmanager
 def stop_after_step(stop: Stop) -> Iterator[None]:
-    """SIGINT and SIGTERM end the training after the current step, with a checkpoint; a second one ends it at once."""
+    """SIGINT and SIGTERM end the training after the current step, with a checkpoint; a later one ends it at once."""
+    asked = 0.0
     if threading.current_thread() is not threading.main_thread():
         yield  # Python lets the main thread alone handle signals
         return
 
     def ask(number, frame):
-        if stop.requested:
+        nonlocal asked
+        if not stop.requested:
+            asked = time.monotonic()
+            stop.requested = True
+        elif time.monotonic() - asked > ECHO_SECONDS:
             raise KeyboardInterrupt
-        stop.requested = True
 
     previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,4 +1,4 @@
-"""Shared by the tests of sweeps: a PostgreSQL server of our own, and processes that act when they are told to."""
+"""Shared by the tests of sweeps: search spaces, a PostgreSQL server of our own, processes that act when told to."""
 
 import os
 import subprocess
@@ -6,13 +6,59 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
-
-# The fault campaign and its server are programs of their own, and lie with the benchmarks.
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-
 from campaign.postgres import PostgresServer, running_server
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from medbot_exp.errors import ConfigError
+
+
+@pytest.fixture(scope="session")
+def space_of() -> Callable[..., Any]:
+    """space_of(*arguments, params=None, search_space=None, when=None, custom=None, loader=None, with_stop=False)."""
+    from medbot_exp.sweep.space import read_space
+
+    def read(
+        *arguments: str, params=None, search_space=None, when=None, custom=None, loader=None, with_stop=False
+    ) -> Any:
+        return read_space(params, search_space, when, custom, arguments, loader, with_stop)
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def faults_of(space_of: Callable[..., Any]) -> Callable[..., list[str]]:
+    """faults_of(*arguments, ...): the lines of the error that space_of raises."""
+
+    def faults(*arguments: str, **keys: Any) -> list[str]:
+        with pytest.raises(ConfigError) as caught:
+            space_of(*arguments, **keys)
+        return str(caught.value).splitlines()
+
+    return faults
+
+
+@pytest.fixture
+def grouped_directory(tmp_path: Path) -> Path:
+    """A directory of configs with the group `optimizer`."""
+    (tmp_path / "optimizer").mkdir()
+    (tmp_path / "optimizer" / "adamw.yaml").write_text("name: adamw\nlr: 0.1\n")
+    (tmp_path / "optimizer" / "sgd.yaml").write_text("name: sgd\nlr: 0.1\nmomentum: 0.9\n")
+    (tmp_path / "config.yaml").write_text(
+        "defaults: [optimizer: adamw, _self_]\n"
+        "lora: {r: 16, alpha: '${.r}', rslora: false, target: [a, b]}\nnone: null\n"
+    )
+    return tmp_path
+
+
+@pytest.fixture
+def grouped_config(grouped_directory: Path) -> DictConfig:
+    """What grouped_directory composes to, with Hydra's own node in it."""
+    with initialize_config_dir(str(grouped_directory), version_base="1.3"):
+        return compose("config", return_hydra_config=True)
 
 
 @pytest.fixture(scope="session")

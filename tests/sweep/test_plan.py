@@ -17,7 +17,7 @@ def plan(tmp_path):
     def made(*overrides: str, search: str = "lora.r=8,16"):
         with hydra.initialize_config_dir(str(conf_directory()), version_base="1.3"):
             base = hydra.compose("config", [f"cache_dir={tmp_path}/cache", *overrides], return_hydra_config=True)
-        return plan_of(read_space(None, None, None, None, [search], None), base)
+        return plan_of(read_space(None, None, None, None, [search], None, with_stop=False), base)
 
     return made
 

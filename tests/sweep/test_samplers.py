@@ -19,7 +19,7 @@ ONE, TWO = ["minimize"], ["minimize", "maximize"]
 
 
 def space_of(*arguments, when=None) -> SearchSpace:
-    return read_space(None, None, when, None, arguments, None)
+    return read_space(None, None, when, None, arguments, None, with_stop=False)
 
 
 NUMBERS = space_of("x=interval(-5.5,5.5)", "y=interval(0,1)")

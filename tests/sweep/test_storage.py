@@ -544,7 +544,10 @@ def test_kill_during_many_writes_leaves_a_study_that_goes_on(address, worker):
     opener = worker(code, address.url)
     assert opener.answer() == "ready"
     opener.send()
-    time.sleep(1.2)
+    watching, until = address.open(), time.monotonic() + 60
+    while sum(summary.n_trials for summary in optuna.get_all_study_summaries(watching)) <= 5:
+        assert time.monotonic() < until, "nothing was written"
+        time.sleep(0.05)
     opener.kill()
     study = optuna.load_study(storage=address.open(), study_name="study")
     before = len(study.trials)

@@ -37,7 +37,7 @@ def controller(place):
 def claimed(place, ticket, directory) -> RunningTrial:
     """The trial of `ticket`, taken up by this process."""
     directory.mkdir()
-    return TrackedTask(lambda cfg: None, place, SAMPLER, PRUNER, 1, []).claim(ticket, directory)
+    return TrackedTask(lambda cfg: None, place, SAMPLER, PRUNER, 1, ()).claim(ticket, directory)
 
 
 def test_a_controller_that_slept_leaves_a_trial_alone_that_another_gave_out_again(controller, place, tmp_path):

@@ -265,7 +265,6 @@ def test_a_password_stays_out_of_every_file(tmp_path, run_python_in):
 @pytest.mark.parametrize(
     "more, words",
     [
-        (["+x=1", "+y=1"], "must have something to search"),
         (["hydra/sweeper/sampler=grid"], "+x from -5.5 to 5.5 without a step"),
         (["hydra/sweeper/pruner=median", "hydra.sweeper.direction=[minimize,maximize]"], "objectives"),
         (["hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0"),

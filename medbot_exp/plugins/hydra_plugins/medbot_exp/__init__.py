@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import MISSING, DictConfig
+from omegaconf import MISSING, DictConfig, OmegaConf
 
+from medbot_exp.errors import ConfigError
 from medbot_exp.sweep.options import PRUNERS, SAMPLERS, PrunerConf, SamplerConf
 
 
@@ -41,14 +43,14 @@ class OptunaConf:
     n_trials: int = 20
     n_jobs: int = 2
     max_failure_rate: float = 0.0
-    search_space: dict[str, Any] | None = None
-    params: dict[str, Any] | None = None
+    search_space: dict[str, Any] | None = field(default_factory=dict)
+    params: dict[str, Any] | None = field(default_factory=dict)
     custom_search_space: str | None = None
     pruner: PrunerConf = MISSING
     max_retry: int = 1
     timeout_seconds: float | None = None
     on_mismatch: str = "refuse"
-    when: dict[str, Any] | None = None
+    when: dict[str, Any] | None = field(default_factory=dict)
     constraints: Any = None
 
 
@@ -61,10 +63,27 @@ class LocalConf:
     timeout_seconds: float | None = None
 
 
+@dataclass
+class RayOptions:
+    """Arguments of ray.init, and of ray.remote for a trial, whose CPUs and GPUs are shared out where they are null."""
+
+    init: dict[str, Any] = field(default_factory=lambda: {"address": None})
+    remote: dict[str, Any] = field(default_factory=lambda: {"num_cpus": None, "num_gpus": None})
+
+
+@dataclass
+class RayConf:
+    """hydra/launcher=ray, with the keys of hydra-ray-launcher: one task of a Ray cluster per trial."""
+
+    _target_: str = "hydra_plugins.medbot_exp.RayLauncher"
+    ray: RayOptions = field(default_factory=RayOptions)
+
+
 STORE = ConfigStore.instance()
 STORE.store(group="hydra/sweeper", name="grid", node=GridConf, provider="medbot_exp")
 STORE.store(group="hydra/sweeper", name="optuna", node=OptunaConf, provider="medbot_exp")
 STORE.store(group="hydra/launcher", name="local", node=LocalConf, provider="medbot_exp")
+STORE.store(group="hydra/launcher", name="ray", node=RayConf, provider="medbot_exp")
 for option, sampler in SAMPLERS.items():
     STORE.store(group="hydra/sweeper/sampler", name=option, node=sampler, provider="medbot_exp")
 for option, pruner in PRUNERS.items():
@@ -90,6 +109,8 @@ class GridSweeper(BasicSweeper):
         try:
             for batch in batches:
                 results.append(self.launcher.launch(batch, initial_job_idx=sum(map(len, results))))
+        except RuntimeError as error:  # a trial's own stands in its result: this is joblib's or Submitit's
+            raise grid.broken(error) from error
         finally:
             print_grid(study, len(points))
         grid.raise_failures(study, [result for batch in results for result in batch])
@@ -114,9 +135,11 @@ class OptunaSweeper(Sweeper):
         from medbot_exp.report.sweep import display_for
         from medbot_exp.sweep import sweeper
 
+        # Before the study is made: a launcher that lacks its packages says so.
+        launcher = Plugins.instance().instantiate_launcher(self.hydra_context, self.task_function, self.config)
         search = sweeper.prepare(self.settings, self.config, self.hydra_context, arguments)
         task = search.task(self.task_function)
-        launcher = Plugins.instance().instantiate_launcher(self.hydra_context, task, search.config)
+        launcher.setup(hydra_context=self.hydra_context, task_function=task, config=search.config)
         workers = sweeper.workers(search, launcher)
         metrics = metric_names(search) or ["value"] * len(search.directions)
         display = display_for(stderr_console(), search.directions, metrics, self.settings.n_jobs)
@@ -147,3 +170,28 @@ class LocalLauncher(Launcher):
         from medbot_exp.sweep.launch_local import run_all
 
         return run_all(self.pool(self.n_jobs, self.timeout_seconds), job_overrides, initial_job_idx)
+
+
+class RayLauncher(Launcher):
+    """One task of a Ray cluster per job."""
+
+    def __init__(self, ray: Any) -> None:
+        if find_spec("ray") is None:
+            raise ConfigError(
+                "`hydra/launcher=ray` must have its package, but Ray is not installed\nRun: pip install ray"
+            )
+        self.options: Any = OmegaConf.to_container(ray, resolve=True) if OmegaConf.is_config(ray) else ray
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+
+    def pool(self, n_jobs: int, timeout_seconds: float | None) -> Any:
+        """Tasks for this launcher's task function, `n_jobs` at a time."""
+        from medbot_exp.sweep.launch_ray import Pool
+
+        return Pool(self.hydra_context, self.config, self.task_function, n_jobs, timeout_seconds, **self.options)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from medbot_exp.sweep.launch_local import run_all
+
+        return run_all(self.pool(len(job_overrides), None), job_overrides, initial_job_idx)
