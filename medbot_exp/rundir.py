@@ -141,7 +141,8 @@ class RunDirectory:
             return None
         try:
             # Its mark comes last, so that a copy that a crash cut short does not count.
-            shutil.copytree(checkpoint, self.checkpoints / checkpoint.name, ignore=shutil.ignore_patterns("complete"))
+            copy, mark = self.checkpoints / checkpoint.name, shutil.ignore_patterns("complete")
+            shutil.copytree(checkpoint, copy, ignore=mark, dirs_exist_ok=True)
             shutil.copy2(other.metrics, self.metrics)
             answers = other.path / "predictions"
             if answers.is_dir():

@@ -47,7 +47,7 @@ class RunningTrial:
 
     Attributes:
         directory: where it writes.
-        predecessor: the directory of the trial whose work it goes on with, if it tries one again.
+        predecessors: the directories of the trials that it tries again, the last one first.
         uid: tells its study from every other.
         constraints: the bounds on metrics that the command asked for.
         unmeasured: those of them whose metric the task function has yet to tell.
@@ -57,7 +57,7 @@ class RunningTrial:
     trial_id: int
     number: int
     directory: Path
-    predecessor: Path | None
+    predecessors: tuple[Path, ...]
     uid: str
     constraints: Sequence[Constraint] = ()
     lost: threading.Event = field(default_factory=threading.Event)
@@ -263,8 +263,8 @@ class TrackedTask:
         if not patiently(take):
             raise TrialLost(f"trial {ticket.number} of {self.place.name} was given to another process")
         uid = patiently(lambda: storage.get_study_system_attrs(study._study_id))[UID]
-        predecessor = None if ticket.predecessor is None else Path(ticket.predecessor)
-        return RunningTrial(study, trial_id, ticket.number, directory.absolute(), predecessor, uid, self.constraints)
+        predecessors = tuple(map(Path, ticket.predecessors))
+        return RunningTrial(study, trial_id, ticket.number, directory.absolute(), predecessors, uid, self.constraints)
 
     def values(self, returned: Any) -> list[float]:
         """The objectives' values that a task function returned.

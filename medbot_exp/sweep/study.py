@@ -3,8 +3,8 @@
 Beside what Optuna keeps, a trial has three notes: the `ticket` that a controller wrote when it asked for the trial,
 the `job` that a process wrote when it took the ticket up, and the `end`, where the trial failed. A ticket without a
 living holder and without a job is given out again under the same number: nothing of it began. A trial whose job died
-is failed, and its parameters are enqueued under a new number, up to `max_retry` times: whoever wakes up late finds
-its own trial failed and its own directory to itself.
+is failed, and then its parameters are enqueued under a new number, up to `max_retry` times: whoever wakes up late
+finds its own trial failed and its own directory to itself.
 """
 
 import hashlib
@@ -54,13 +54,14 @@ class Ticket:
     """The right to run a trial, once.
 
     Attributes:
-        predecessor: the directory of the trial whose work this one goes on with.
+        predecessors: the directories of the trials that this one tries again, the last one first: the first of them
+            that got something done is gone on with.
     """
 
     number: int
     key: str
     overrides: tuple[str, ...]
-    predecessor: str | None
+    predecessors: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ class Ledger:
             note: dict[str, Any] = {"key": key, "owner": self.owner.content(), "overrides": overrides}
             self.storage.set_trial_system_attr(trial._trial_id, TICKET, note)
             self.keys[trial.number] = key
-            return Ticket(trial.number, key, tuple(overrides), self.predecessor(trial.user_attrs, trials))
+            return Ticket(trial.number, key, tuple(overrides), predecessors(trial.user_attrs, trials))
 
     def ownerless(self, trial: "FrozenTrial") -> bool:
         """Whether nobody will ever run `trial`, which was asked for."""
@@ -201,13 +202,6 @@ class Ledger:
             return not lives
         return self.watch.still(trial.number, trial.system_attrs.get(BEAT)) > STALE_SECONDS
 
-    def predecessor(self, user_attrs: Mapping[str, Any], trials: "list[FrozenTrial]") -> str | None:
-        """The directory of the trial that one with `user_attrs` tries again."""
-        if RETRY_OF not in user_attrs:
-            return None
-        job = trials[user_attrs[RETRY_OF]].system_attrs.get(JOB)
-        return None if job is None else str(job["directory"])
-
     def settle(self, besides: Container[int]) -> list[Settled]:
         """Close what dead jobs left open, but for the trials `besides`, whose end the caller sees itself.
 
@@ -216,16 +210,18 @@ class Ledger:
         return patiently(lambda: self._settle(besides))
 
     def _settle(self, besides: Container[int]) -> list[Settled]:
-        def dead_trials() -> "list[FrozenTrial]":
-            running = [trial for trial in self.trials() if trial.state.name == "RUNNING" and JOB in trial.system_attrs]
+        def to_settle() -> "tuple[list[FrozenTrial], list[FrozenTrial]]":
+            trials = self.trials()
+            running = [trial for trial in trials if trial.state.name == "RUNNING" and JOB in trial.system_attrs]
             foreign = [trial for trial in running if trial.number not in besides]
-            return [trial for trial in foreign if self.dead(trial, trial.system_attrs[JOB])]
+            return [trial for trial in foreign if self.dead(trial, trial.system_attrs[JOB])], owed(trials)
 
-        if not dead_trials():
+        if not any(to_settle()):
             return []
         with self.place.address.exclusive():
-            dead = dead_trials()
-            return [self.close(trial, Outcome("died", reason="its process is gone")) for trial in dead]
+            dead, promised = to_settle()
+            closed = [self.close(trial, Outcome("died", reason="its process is gone")) for trial in dead]
+            return [self.try_again(trial) for trial in promised] + [each for each in closed if each is not None]
 
     def jobs(self, besides: Container[int]) -> list[tuple[int, Owner]]:
         """The processes of this host that run trials, those of the trials `besides` left out."""
@@ -242,7 +238,8 @@ class Ledger:
 
         def over(trial: "FrozenTrial") -> bool:
             # A controller that slept was taken for dead: its ticket went to another, whose job it knows nothing of.
-            return trial.state.is_finished() or trial.system_attrs[TICKET]["key"] != self.keys[number]
+            closed = trial.state.is_finished() and not owed(self.trials(), trial.number)
+            return closed or trial.system_attrs[TICKET]["key"] != self.keys[number]
 
         return patiently(lambda: self._close_unless(over, number, otherwise))
 
@@ -259,27 +256,36 @@ class Ledger:
             return None
         with self.place.address.exclusive():
             trial = self.trial(number)
-            return None if over(trial) else self.close(trial, otherwise)
+            if over(trial):
+                return None
+            return self.try_again(trial) if trial.state.is_finished() else self.close(trial, otherwise)
 
     def trial(self, number: int) -> "FrozenTrial":
         """Trial `number` as it is now."""
         trial_id = self.storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
         return self.storage.get_trial(trial_id)
 
-    def close(self, trial: "FrozenTrial", otherwise: Outcome) -> Settled:
-        """End `trial`, which no process runs: by the result in its directory, else by `otherwise`."""
+    def close(self, trial: "FrozenTrial", otherwise: Outcome) -> Settled | None:
+        """End `trial`, which no process runs: by the result in its directory, else by `otherwise`.
+
+        None where it ended at this moment by itself: a process that was taken for dead was only slow.
+        """
         job = trial.system_attrs.get(JOB)
         found = None if job is None else read_outcome(Path(job["directory"]))
         outcome = found or otherwise
         if job is None and outcome.state == "stopped":
             self.give_back(trial)
             return Settled(trial.number, outcome, trial.number)
-        successor = None
-        if outcome.state in ("died", "stopped") and self.may_retry(trial, outcome):
-            # Before it fails: a crash between the two leaves a trial that is found again, not one that is lost.
-            successor = self.enqueue_again(trial, outcome)
-        tell(self.study, trial, outcome)
-        return Settled(trial.number, outcome, successor)
+        again = outcome.state in ("died", "stopped") and self.may_retry(trial, outcome)
+        try:
+            tell(self.study, trial, outcome, again)
+        except Exception:
+            if not self.trial(trial.number).state.is_finished():
+                raise
+            return None
+        # Once it failed, so that no trial is tried again that ends well after all. A crash between the two leaves the
+        # promise in its note, for whoever settles next.
+        return self.try_again(self.trial(trial.number)) if again else Settled(trial.number, outcome, None)
 
     def give_back(self, trial: "FrozenTrial") -> None:
         """Let `trial`, of which nothing began, be given out again under its number."""
@@ -293,19 +299,20 @@ class Ledger:
         """Whether the parameters of `trial` are to be tried again."""
         return outcome.state == "stopped" or trial.user_attrs.get(RETRIES, 0) < self.max_retry
 
-    def enqueue_again(self, trial: "FrozenTrial", outcome: Outcome) -> int:
-        """Enqueue the parameters of `trial`, once; the number of its successor."""
-        successor = successor_of(trial, self.trials())
-        if successor is None:
-            spent = trial.user_attrs.get(RETRIES, 0) + (outcome.state == "died")
-            self.study.enqueue_trial(trial.params, user_attrs={RETRY_OF: trial.number, RETRIES: spent})
-            successor = successor_of(trial, self.trials())
-            assert successor is not None
-        return successor
+    def try_again(self, trial: "FrozenTrial") -> Settled:
+        """Enqueue the parameters of `trial`, which failed with the promise of another try."""
+        end = trial.system_attrs[END]
+        outcome = Outcome(end["state"], reason=end["reason"])
+        spent = trial.user_attrs.get(RETRIES, 0) + (outcome.state == "died")
+        self.study.enqueue_trial(trial.params, user_attrs={RETRY_OF: trial.number, RETRIES: spent})
+        return Settled(trial.number, outcome, successor_of(trial, self.trials()))
 
 
-def tell(study: "Study", trial: "FrozenTrial", outcome: Outcome) -> None:
+def tell(study: "Study", trial: "FrozenTrial", outcome: Outcome, again: bool = False) -> None:
     """End `trial` in the study as `outcome` says.
+
+    Args:
+        again: a failed one is to be tried again, which its note promises.
 
     Raises:
         ValueError: it ended before, or its values are no numbers.
@@ -315,7 +322,7 @@ def tell(study: "Study", trial: "FrozenTrial", outcome: Outcome) -> None:
 
     state = TrialState[outcome.trial_state()]
     if state is TrialState.FAIL:
-        note = {"state": outcome.state, "reason": outcome.reason}
+        note = {"state": outcome.state, "reason": outcome.reason, "again": again}
         study._storage.set_trial_system_attr(trial._trial_id, END, note)
     try:
         study.tell(trial.number, outcome.values if state is TrialState.COMPLETE else None, state)
@@ -330,9 +337,29 @@ def run_id(uid: str, what: str) -> str:
     return hashlib.sha256(f"{uid} {what}".encode()).hexdigest()[:8]
 
 
+def predecessors(user_attrs: Mapping[str, Any], trials: "list[FrozenTrial]") -> tuple[str, ...]:
+    """The directories of the trials that one with `user_attrs` tries again, the last one first."""
+    found = []
+    while RETRY_OF in user_attrs:
+        trial = trials[user_attrs[RETRY_OF]]
+        # One that died before any process took it up has none, and is itself another try.
+        if JOB in trial.system_attrs:
+            found.append(str(trial.system_attrs[JOB]["directory"]))
+        user_attrs = trial.user_attrs
+    return tuple(found)
+
+
 def successor_of(trial: "FrozenTrial", trials: "list[FrozenTrial]") -> int | None:
     """The number of the trial that tries `trial` again."""
     return next((other.number for other in trials if other.user_attrs.get(RETRY_OF) == trial.number), None)
+
+
+def owed(trials: "list[FrozenTrial]", number: int | None = None) -> "list[FrozenTrial]":
+    """Those of `trials`, or of them the one with `number`, that failed with a promise of another try not kept yet."""
+    kept = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+    failed = [trial for trial in trials if trial.state.name == "FAIL" and trial.number not in kept]
+    promised = [trial for trial in failed if trial.system_attrs.get(END, {}).get("again")]
+    return [trial for trial in promised if number in (None, trial.number)]
 
 
 def counted(trials: "list[FrozenTrial]") -> "list[FrozenTrial]":

@@ -114,8 +114,9 @@ def run(
         resumed_from = None
         if config.trainer.resume is not None:
             resumed_from = directory.resume(hydra_files)
-        elif trial is not None and trial.predecessor is not None:
-            resumed_from = directory.take_over(rundir.RunDirectory(trial.predecessor))
+        elif trial is not None:
+            steps = (directory.take_over(rundir.RunDirectory(other)) for other in trial.predecessors)
+            resumed_from = next((step for step in steps if step is not None), None)
         result, samples, mirror = recorded(job, resumed_from)
     if result["status"] == "pruned":
         raise TrialPruned(f"after step {result['steps']}")

@@ -26,15 +26,16 @@ import statistics
 import sys
 import tempfile
 import threading
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from campaign.case import Verdict, discard, told
+from campaign.case import Verdict, discard, end_all, told
 from campaign.contestants import Bare, Ours
-from campaign.judge import RECOVERY_SECONDS
+from campaign.judge import RECOVERY_SECONDS, Violation
 from campaign.options import Job, Options, Skipped
 from campaign.parts import PARTS, Part
 
@@ -59,11 +60,13 @@ class Tally:
         self.recovered += verdict.recovered
 
     def told_violations(self) -> str:
-        """How many, and of which kinds."""
+        """How many, in how many cases, and of which kinds."""
         if self.skipped is not None:
             return f"not run: {self.skipped}"
         kinds = ", ".join(f"{count} {kind}" for kind, count in self.violations.most_common())
-        return f"{self.violations.total()} in {self.failed} of {self.cases} cases ({kinds})" if kinds else "0"
+        if not kinds:
+            return f"0 in {self.cases} cases"
+        return f"{self.violations.total()} in {self.failed} of {self.cases} cases ({kinds})"
 
     def told_recovery(self, bounded: bool) -> str:
         """Median and maximum in seconds, where the fault does not say how long it takes."""
@@ -84,7 +87,7 @@ def run(jobs: Iterator[Job], tally: Tally, lanes: int, options: Options) -> None
                 job = next(jobs, None)
             if job is None:
                 return
-            verdict = job(Path(tempfile.mkdtemp(dir=options.keep or options.scratch)) / "case")
+            verdict = judged(job, Path(tempfile.mkdtemp(dir=options.keep or options.scratch)) / "case")
             with lock:
                 tally.add(verdict)
                 if verdict.violations:
@@ -97,6 +100,17 @@ def run(jobs: Iterator[Job], tally: Tally, lanes: int, options: Options) -> None
     with ThreadPoolExecutor(lanes) as pool:
         for future in [pool.submit(work) for _ in range(lanes)]:
             future.result()
+
+
+def judged(job: Job, folder: Path) -> Verdict:
+    """The verdict of `job`, also where the campaign itself could not go through with it."""
+    try:
+        return job(folder)
+    except Exception as error:
+        print(traceback.format_exc(), file=sys.stderr)
+        return Verdict(str(job), [Violation("campaign failed", repr(error))], [], 0, folder)
+    finally:
+        end_all(folder)
 
 
 def versions() -> str:
@@ -112,7 +126,9 @@ def main() -> int:
     parser.add_argument("--bare-kills", type=int, default=200, help="random kills of bare Optuna's")
     parser.add_argument("--seed", type=int, default=0, help="of the first study under random kills")
     parser.add_argument("--only", default=",".join(PARTS), help=f"parts, of {','.join(PARTS)}")
-    parser.add_argument("--point", help="with --only points: one point, <situation>/<role>:<name>:<count>:<when>")
+    parser.add_argument(
+        "--point", default="", help="points that begin so: <situation>/<role>:<name>:<count>:<before or after>"
+    )
     parser.add_argument("--contestants", default="ours,bare")
     parser.add_argument("--lanes", type=int, default=1, help="cases at a time; each keeps two cores busy")
     parser.add_argument("--keep", type=Path, help="where directories of failed cases stay")
@@ -143,8 +159,8 @@ def main() -> int:
             rows.append(row(part, tallies))
             violations += tallies["ours"].violations.total() if "ours" in tallies else 0
     print(f"\n{versions()}\n")
-    print("| fault | cases (kills) | medbot_exp: violations | recovery median / max | bare Optuna: violations |")
-    print("|---|---|---|---|---|")
+    print("| fault | cases, ours / bare | kills | ours: violations | recovery median / max | bare Optuna: violations |")
+    print("|---|---|---|---|---|---|")
     print("\n".join(rows))
     return 1 if violations else 0
 
@@ -152,12 +168,11 @@ def main() -> int:
 def row(part: Part, tallies: dict[str, Tally]) -> str:
     """A line of the table."""
     ours, bare = tallies.get("ours"), tallies.get("bare")
-    counted = ours or bare
-    assert counted is not None
-    kills = f" ({counted.kills})" if counted.kills else ""
+    each = [tally for tally in (ours, bare) if tally is not None and tally.skipped is None]
     cells = [
         part.label,
-        f"{counted.cases}{kills}",
+        " / ".join(str(tally.cases) for tally in each),
+        " / ".join(str(tally.kills) for tally in each),
         ours.told_violations() if ours else "–",
         ours.told_recovery(part.bounded) if ours else "–",
         bare.told_violations() if bare else "–",

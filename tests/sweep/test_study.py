@@ -12,7 +12,7 @@ from medbot_exp.sweep.job import RunningTrial, TrackedTask, TrialLost
 from medbot_exp.sweep.outcome import Outcome, read_outcome
 from medbot_exp.sweep.space import SearchSpace
 from medbot_exp.sweep.storage import Address, file_url
-from medbot_exp.sweep.study import TICKET, Ledger, Place, open_study
+from medbot_exp.sweep.study import TICKET, Ledger, Place, open_study, tell
 
 SAMPLER, PRUNER = optuna.samplers.RandomSampler(seed=0), optuna.pruners.NopPruner()
 
@@ -64,6 +64,44 @@ def test_a_trial_that_was_given_up_leaves_no_result_behind(controller, place, tm
     with pytest.raises(TrialLost):
         running.end(Outcome("complete", [0.5]))
     assert read_outcome(tmp_path / "0").state == "failed"
+
+
+def test_a_promise_of_another_try_outlives_its_controller(controller, place, tmp_path):
+    ledger = controller()
+    ticket = ledger.next()
+    claimed(place, ticket, tmp_path / "0")
+    # What a crash between the failure and the new try leaves.
+    tell(ledger.study, ledger.trial(ticket.number), Outcome("died", reason="it was"), again=True)
+    (settled,) = controller().settle(())
+    assert (settled.number, settled.successor, settled.outcome.reason) == (0, 1, "it was")
+    assert controller().settle(()) == []
+    assert [trial.state.name for trial in ledger.trials()] == ["FAIL", "WAITING"]
+
+
+def test_a_trial_that_ends_as_it_is_declared_dead_is_not_tried_again(controller, place, tmp_path):
+    ledger = controller()
+    ticket = ledger.next()
+    running = claimed(place, ticket, tmp_path / "0")
+    seen = ledger.trial(ticket.number)
+    running.end(Outcome("complete", [0.5]))
+    (tmp_path / "0" / "trial.json").unlink()  # the controller looked before it was there
+    assert ledger.close(seen, Outcome("died", reason="no beat")) is None
+    assert [(trial.state.name, trial.value) for trial in ledger.trials()] == [("COMPLETE", 0.5)]
+
+
+def test_a_try_that_died_early_hides_no_earlier_work(controller, place, tmp_path):
+    """Neither one that no process took up, nor one that was killed before it went on with its predecessor."""
+    ledger = controller()
+    ledger.max_retry = 3
+    first = ledger.next()
+    claimed(place, first, tmp_path / "0")
+    assert ledger.ended(first.number, Outcome("died")).successor == 1
+    assert ledger.ended(ledger.next().number, Outcome("died")).successor == 2
+    third = ledger.next()
+    claimed(place, third, tmp_path / "2")
+    assert third.predecessors == (str(tmp_path / "0"),)
+    ledger.ended(third.number, Outcome("died"))
+    assert ledger.next().predecessors == (str(tmp_path / "2"), str(tmp_path / "0"))
 
 
 @pytest.mark.parametrize("outcome", [Outcome("complete", [0.5]), Outcome("pruned"), Outcome("failed", reason="it did")])

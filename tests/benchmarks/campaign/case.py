@@ -13,6 +13,7 @@ from pathlib import Path
 from campaign import ledger
 from campaign.contestants import Contestant, Setup, complete_now, read_rows
 from campaign.judge import Violation, judge, recoveries
+from medbot_exp.errors import first_line
 
 # How long what ended its work may take to be gone.
 GRACE_SECONDS = 5.0
@@ -88,7 +89,7 @@ class Case:
             **environment,
         }
         preparation = self.contestant.preparation(self.setup)
-        if self.typed == 0 and preparation is not None:
+        if preparation is not None:
             subprocess.run(preparation, cwd=self.folder, env=env, capture_output=True, preexec_fn=preexec)
         for _ in range(self.contestant.processes(self.setup) - len(self.alive()) + more):
             ledger.note("start", self.ledger, repeated=self.typed > 0)
@@ -118,9 +119,10 @@ class Case:
         return self.commands
 
     def last_words(self) -> str:
-        """The end of what the commands printed."""
+        """The last error that the commands printed, else their last line."""
         lines = (self.folder / "output.log").read_text(errors="replace").strip().splitlines()
-        return " / ".join(lines[-3:])
+        errors = [line for line in lines if "Error: " in line and not line.startswith(" ")]
+        return "".join((errors or lines)[-1:])
 
     def wait(self, seconds: float) -> bool:
         """Whether all commands are done within `seconds`."""
@@ -137,18 +139,7 @@ class Case:
 
     def processes(self, role: str | None = None) -> list[int]:
         """The living processes of this case: all, or those of trials, of controllers, of others."""
-        mark = f"{ledger.VARIABLE}={self.ledger}".encode()
-        found = []
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdecimal():
-                continue
-            # Gone meanwhile, or of another user.
-            with suppress(OSError):
-                if mark in (entry / "environ").read_bytes().split(b"\0"):
-                    words = (entry / "cmdline").read_bytes()
-                    if role is None or role == role_of(words):
-                        found.append(int(entry.name))
-        return found
+        return processes_below(self.folder, role)
 
     def kill(self, target: str) -> int:
         """Send SIGKILL to the controllers, to the trials, or to both; how many processes that were."""
@@ -193,11 +184,36 @@ class Case:
     def verdict(self) -> Verdict:
         """The judgement, once the study is finished."""
         events = ledger.read(self.ledger)
-        rows = read_rows(self.contestant, self.setup, self.folder)
         results = self.contestant.results(self.folder)
-        found = judge(rows, events, self.setup.trials, self.seen, results)
-        found += self.contestant.report_faults(self.folder, rows)
+        try:
+            rows = read_rows(self.contestant, self.setup, self.folder)
+        except Exception as error:  # whatever a storage makes of its own ruins
+            found = [Violation("unreadable study", f"{type(error).__name__}: {first_line(error)}")]
+        else:
+            of_records = self.contestant.events(self.folder)
+            found = judge(rows, events + of_records, self.setup.trials, self.seen, results)
+            found += self.contestant.report_faults(self.folder, rows)
         return Verdict(self.name, self.violations + found, recoveries(events), self.kills, self.folder)
+
+
+def processes_below(folder: Path, role: str | None = None) -> list[int]:
+    """The living processes whose ledger lies below `folder`."""
+    mark = f"\0{ledger.VARIABLE}={folder}/".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        # One that is no process, is gone meanwhile, or of another user.
+        with suppress(OSError):
+            ours = mark in b"\0" + (entry / "environ").read_bytes()
+            if ours and role in (None, role_of((entry / "cmdline").read_bytes())):
+                found.append(int(entry.name))
+    return found
+
+
+def end_all(folder: Path) -> None:
+    """End what a case left running that could not be judged."""
+    for pid in processes_below(folder):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def role_of(words: bytes) -> str:

@@ -14,6 +14,7 @@ from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
 from campaign.judge import Row, Violation
+from campaign.ledger import Event
 
 HERE = Path(__file__).parent
 
@@ -45,7 +46,7 @@ class Contestant(Protocol):
         """What a user types, in `folder`."""
 
     def preparation(self, setup: Setup) -> list[str] | None:
-        """What a user types once before that."""
+        """What a user types before that."""
 
     def processes(self, setup: Setup) -> int:
         """How many times at once the command is typed."""
@@ -55,6 +56,9 @@ class Contestant(Protocol):
 
     def row(self, trial: optuna.trial.FrozenTrial) -> Row:
         """A trial for the judge."""
+
+    def events(self, folder: Path) -> list[Event]:
+        """What its own records add to the ledger."""
 
     def results(self, folder: Path) -> dict[int, float]:
         """The values that trials left in their own directories, by number."""
@@ -101,6 +105,9 @@ class Ours:
     def row(self, trial: optuna.trial.FrozenTrial) -> Row:
         return Row(trial.number, trial.state.name, trial.value, trial.user_attrs.get("retry_of"))
 
+    def events(self, folder: Path) -> list[Event]:
+        return []
+
     def results(self, folder: Path) -> dict[int, float]:
         found = {}
         for path in (folder / "study").glob("*/trial.json"):
@@ -124,7 +131,7 @@ class Bare:
         return [sys.executable, str(HERE / "bare.py"), setup.storage, str(setup.trials), str(setup.nap)]
 
     def preparation(self, setup: Setup) -> list[str]:
-        # The documentation has the study made before several processes open it.
+        # Made by one process, and its stale trials failed, before several open it: two would trip over its tables.
         return [sys.executable, str(HERE / "bare.py"), setup.storage, "0", "0"]
 
     def processes(self, setup: Setup) -> int:
@@ -136,6 +143,9 @@ class Bare:
     def row(self, trial: optuna.trial.FrozenTrial) -> Row:
         history = trial.system_attrs.get("retry_history")
         return Row(trial.number, trial.state.name, trial.value, history[-1] if history else None)
+
+    def events(self, folder: Path) -> list[Event]:
+        return []
 
     def results(self, folder: Path) -> dict[int, float]:
         return {}

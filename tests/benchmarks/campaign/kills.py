@@ -22,13 +22,13 @@ def random_kills(contestant: Contestant, options: Options, killed: Callable[[], 
         yield partial(storm, contestant, seed=seed)
 
 
-def storm(contestant: Contestant, folder: Path, seed: int) -> Verdict:
-    """One study under random kills; every fourth is kept in a journal."""
+def storm(contestant: Contestant, folder: Path, seed: int, longest: int = 10) -> Verdict:
+    """One study under at most `longest` random kills; every fourth is kept in a journal."""
     rng = random.Random(seed)
     setup = Setup(trials=rng.randint(3, 6), storage="journal" if seed % 4 == 3 else "sqlite")
     case = Case(f"random kills: --only random --seed {seed} --kills 1", contestant, setup, folder)
     case.start()
-    for _ in range(rng.randint(4, 10)):
+    for _ in range(rng.randint(4, longest)):
         target = rng.choice(TARGETS)
         if target == "recovery":
             # Again, before what the last kill left behind is in order.
@@ -74,9 +74,9 @@ SITUATIONS = ("first", "repeated")
 def every_point(contestant: Contestant, options: Options, killed: Callable[[], int]) -> Iterator[Job]:
     """A kill before and after every call that changes something, in either situation."""
     for situation in SITUATIONS:
-        if options.point is None or options.point.startswith(situation):
+        if options.point.startswith(situation) or not options.point:
             for point in recorded(contestant, options.scratch / f"{contestant.key}-{situation}", situation):
-                if options.point in (None, f"{situation}/{point}"):
+                if f"{situation}/{point}".startswith(options.point):
                     yield partial(kill_at, contestant, situation=situation, point=point)
 
 

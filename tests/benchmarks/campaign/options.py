@@ -21,13 +21,13 @@ class Options:
     Attributes:
         kills: at least so many random ones.
         seed: of the first study under random kills.
-        point: the only point to be killed at.
+        point: what the points to be killed at begin with.
         keep: where the directories of failed cases stay.
         scratch: where the others come and go.
     """
 
     kills: int
     seed: int
-    point: str | None
+    point: str
     keep: Path | None
     scratch: Path

@@ -49,9 +49,8 @@ def stopped(contestant: Contestant, options: Options, killed: Callable[[], int])
 def stop_at(contestant: Contestant, folder: Path, point: str, controller_too: bool) -> Verdict:
     """A trial stopped at `point`; its controller is killed, or stopped and woken with it."""
     how = "with its controller" if controller_too else "its controller killed"
-    case = Case(
-        f"a trial stopped at {point}, {how}: --only stopped", contestant, Setup(trials=3, jobs=1, nap=2), folder
-    )
+    setup = Setup(trials=3, jobs=1, nap=2)
+    case = Case(f"a trial stopped at {point}, {how}: --only stopped", contestant, setup, folder)
     flag = case.folder / "flag"
     environment = {points.POINT: point, points.FLAG: str(flag), points.SIGNAL: "SIGSTOP"}
     case.start(ELSEWHERE, None, 0, **environment)
@@ -64,8 +63,10 @@ def stop_at(contestant: Contestant, folder: Path, point: str, controller_too: bo
         case.kill_all("controller", case.processes("controller") if contestant.key == "ours" else [])
     began = count(case, "begin")
     case.start(more=1 if case.alive() else 0)
-    # The other host declares it dead and begins a trial in its stead: that is when it wakes.
-    case.wait_for(lambda: count(case, "begin") > began + (point != STOPS[0]) * 2, COMMAND_SECONDS)
+    other = case.commands[-1].process
+    # The other host runs the two trials that are left, declares this one dead and, unless its result was written,
+    # begins a third one in its stead: that is when it wakes.
+    case.wait_for(lambda: count(case, "begin") > began + 2 or other.poll() is not None, COMMAND_SECONDS)
     for pid in sleepers:
         os.kill(pid, signal.SIGCONT)
     case.wait(COMMAND_SECONDS)

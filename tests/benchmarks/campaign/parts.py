@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from campaign import kills, outages
+from campaign import kills, outages, tiny
 from campaign.contestants import Contestant
 from campaign.options import Job, Options
 
@@ -36,4 +36,5 @@ PARTS = {
     "lock": Part(f"the storage locked for {outages.LOCK_SECONDS:g} s", outages.held_lock, lanes=4, bounded=False),
     "clock": Part("the clock jumps by an hour, either way", outages.clock_jumps),
     "postgresql": Part("PostgreSQL crashes and comes back", outages.server_crash, lanes=1, bounded=False),
+    "tiny": Part("random kill -9 of training, model=tiny", tiny.training, lanes=1, bounded=False),
 }
