@@ -3,7 +3,7 @@
 import pytest
 from campaign import kills
 from campaign.contestants import Ours
-from campaign.judge import Row, judge
+from campaign.judge import Row, judge, recoveries
 from campaign.ledger import Event
 
 # One of each kind, spread over a trial's life: a ticket without a process, a claim without a report, a result that was
@@ -62,3 +62,15 @@ def test_the_judge_passes_what_is_sound():
 )
 def test_the_judge_names_each_violation(rows, events, seen, kinds):
     assert {found.kind for found in judge(rows, [*SOUND_EVENTS, *events], 2, seen, {})} == kinds
+
+
+def test_recovery_goes_from_the_repeated_command_or_the_dead_trial_to_the_next_one():
+    events = [
+        Event("start", 0.0, 1, {"repeated": False}),
+        Event("kill", 5.0, 1, {"target": "controller"}),
+        Event("start", 6.0, 1, {"repeated": True}),
+        Event("begin", 7.5, 2, {"number": 1}),
+        Event("kill", 9.0, 1, {"target": "trial"}),
+        Event("begin", 9.5, 3, {"number": 2}),
+    ]
+    assert recoveries(events) == [1.5, 0.5]
