@@ -20,8 +20,8 @@ from medbot_exp.report.wandb_study import mirror_study
 from medbot_exp.rules import typed
 from medbot_exp.rundir import HydraFiles, RunDirectory, write_text
 from medbot_exp.sweep.grid import without_hydra
+from medbot_exp.sweep.search import Search
 from medbot_exp.sweep.study import RETRY_OF, directory_of, overrides_of, reason_of, run_id
-from medbot_exp.sweep.sweeper import Search
 from medbot_exp.tracking.wandb import Place as WandbPlace
 
 if TYPE_CHECKING:
@@ -120,9 +120,13 @@ def parameters(row: TrialRow) -> str:
 
 def command(search: Search, row: TrialRow, overrides: Sequence[str]) -> str:
     """The command that runs a trial again by itself."""
-    if OmegaConf.get_type(search.base) is RunConfig and row.directory is not None:
-        return HydraFiles.read(RunDirectory(search.folder / row.directory)).command(without=("study=",))
-    return shlex.join(["python", sys.argv[0], *overrides])
+    if OmegaConf.get_type(search.base) is not RunConfig:
+        return shlex.join(["python", sys.argv[0], *overrides])
+    directory = RunDirectory(search.folder / (row.directory or ""))
+    if directory.config.is_file():
+        return HydraFiles.read(directory).command(without=("study=",))
+    # Another host ran it, in a directory that is not seen from here.
+    return shlex.join(["python", "-m", "medbot_exp", *(word for word in overrides if not word.startswith("study="))])
 
 
 def experiment(search: Search, overrides: list[str]) -> dict[str, str]:

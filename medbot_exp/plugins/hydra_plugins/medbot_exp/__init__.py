@@ -121,7 +121,7 @@ class OptunaSweeper(Sweeper):
     """A search by Optuna whose trials and study survive the death of any process."""
 
     def __init__(self, **settings: Any) -> None:
-        from medbot_exp.sweep.sweeper import Settings
+        from medbot_exp.sweep.search import Settings
 
         self.settings = Settings(**settings)
 
@@ -134,10 +134,11 @@ class OptunaSweeper(Sweeper):
         from medbot_exp.report.results import metric_names, report
         from medbot_exp.report.sweep import display_for
         from medbot_exp.sweep import sweeper
+        from medbot_exp.sweep.search import prepare
 
         # Before the study is made: a launcher that lacks its packages says so.
         launcher = Plugins.instance().instantiate_launcher(self.hydra_context, self.task_function, self.config)
-        search = sweeper.prepare(self.settings, self.config, self.hydra_context, arguments)
+        search = prepare(self.settings, self.config, self.hydra_context, arguments)
         task = search.task(self.task_function)
         launcher.setup(hydra_context=self.hydra_context, task_function=task, config=search.config)
         workers = sweeper.workers(search, launcher)

@@ -1,0 +1,282 @@
+"""What a command asks of a search, looked at as a whole before its first trial: settings, space, storage, study."""
+
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.types import HydraContext, RunMode, TaskFunction
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from medbot_exp.config import RunConfig
+from medbot_exp.errors import ConfigError
+from medbot_exp.rules import metrics_of, typed
+from medbot_exp.sweep import grid
+from medbot_exp.sweep.constraints import Constraint, read_constraints
+from medbot_exp.sweep.job import TrackedTask
+from medbot_exp.sweep.launch_local import slots_for, visible_gpus
+from medbot_exp.sweep.override_text import assignment, bare, plain
+from medbot_exp.sweep.plan import plan_of
+from medbot_exp.sweep.space import SearchSpace, read_space
+from medbot_exp.sweep.space_check import fractions, nothing_searched, sample_points, telling_points, unknown_keys
+from medbot_exp.sweep.storage import Address, address_of
+from medbot_exp.sweep.study import UID, Ledger, Place, open_study
+from medbot_exp.tracking.wandb import decide_mode_for_trials
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.pruners import BasePruner
+    from optuna.samplers import BaseSampler
+
+log = logging.getLogger(__name__)
+
+LOCAL = "hydra_plugins.medbot_exp.LocalLauncher"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """hydra.sweeper: keys as in conf, of which README tells."""
+
+    sampler: Any
+    pruner: Any
+    direction: Any
+    storage: Any
+    study_name: str | None
+    n_trials: int
+    n_jobs: int
+    max_failure_rate: float
+    max_retry: int
+    timeout_seconds: float | None
+    on_mismatch: str
+    search_space: Any
+    custom_search_space: str | None
+    params: Any
+    when: Any
+    constraints: Any
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search that can begin: every part of the command made sense.
+
+    Attributes:
+        config: the controller's, without the storage's password.
+        base: what the fixed overrides compose to.
+    """
+
+    settings: Settings
+    config: DictConfig
+    base: DictConfig
+    space: SearchSpace
+    directions: list[str]
+    constraints: tuple[Constraint, ...]
+    sampler: "BaseSampler"
+    pruner: "BasePruner"
+    place: Place
+    study: "Study"
+
+    @property
+    def folder(self) -> Path:
+        """The directory of the study."""
+        return Path(str(self.config.hydra.sweep.dir))
+
+    @property
+    def uid(self) -> str:
+        """What tells the study from every other, whatever its name."""
+        return str(self.study._storage.get_study_system_attrs(self.study._study_id)[UID])
+
+    def task(self, task_function: TaskFunction) -> TrackedTask:
+        """`task_function`, ending its trials itself."""
+        objectives = len(self.directions)
+        return TrackedTask(task_function, self.place, self.sampler, self.pruner, objectives, self.constraints)
+
+    def ledger(self) -> Ledger:
+        """The study as this controller writes it."""
+        settings = self.settings
+        return Ledger(self.place, self.study, self.space, self.base, self.trials_asked(), settings.max_retry)
+
+    def trials_asked(self) -> int:
+        """How many trials the study is to have: a grid has no more than its points."""
+        from optuna.samplers import GridSampler
+
+        asked = self.settings.n_trials
+        return min(asked, len(self.sampler._all_grids)) if isinstance(self.sampler, GridSampler) else asked
+
+
+def prepare(settings: Settings, config: DictConfig, context: HydraContext, arguments: Sequence[str]) -> Search:
+    """The search that `hydra.sweeper` and the command line ask for, its study opened.
+
+    Raises:
+        ConfigError: every fault that can be found before the first trial.
+        StorageError: the storage cannot be used.
+    """
+    from medbot_exp.sweep.samplers import build_pruner, build_sampler, goes_through_all
+
+    loader = context.config_loader
+    faults = setting_faults(settings)
+    if faults:
+        raise ConfigError("\n".join(faults))
+    space = read_space(
+        settings.params,
+        settings.search_space,
+        settings.when,
+        settings.custom_search_space,
+        arguments,
+        loader,
+        with_stop=not goes_through_all(settings.sampler),
+    )
+    base = fixed_config(config, loader, space)
+    own = OmegaConf.get_type(base) is RunConfig
+    faults = unknown_keys(space, base) + fractions(space, base)
+    if own:
+        faults += nothing_searched(space)
+    else:
+        for words in nothing_searched(space):
+            log.warning("%s: every trial is the same", words)
+    if faults:
+        raise ConfigError("\n".join(faults))
+    directions = directions_of(settings.direction, base)
+    constraints = read_constraints(plain(settings.constraints), metrics_known(base))
+    sampler = build_sampler(settings.sampler, space, directions)
+    pruner = build_pruner(settings.pruner, directions)
+    points = sample_points(space, base)
+    if own:
+        grid.check([loader.load_sweep_config(config, point) for point in points])
+        decide_mode_for_trials(typed(grid.without_hydra(base)).tracking)
+    else:
+        # What Hydra has to say of a key or an option, it says here instead of in the first trial that has it.
+        for point in telling_points(points, base):
+            loader.load_sweep_config(config, point)
+    if settings.n_jobs > 1 and config.hydra.launcher._target_ == LOCAL:
+        slots_for(settings.n_jobs, visible_gpus())
+    folder = Path(str(config.hydra.sweep.dir))
+    given = settings.storage
+    storage = instantiate(given) if OmegaConf.is_config(given) or isinstance(given, Mapping) else given
+    address = address_of(storage, folder / "study.db")
+    hide_password(config, address)
+    place = Place(address, settings.study_name or default_name(folder, own))
+    plan = plan_of(space, base) | ({"constraints": list(map(str, constraints))} if constraints else {})
+    try:
+        study = open_study(place, directions, sampler, pruner, plan)
+    except ConfigError:
+        if settings.on_mismatch != "new":
+            raise
+        place, study = open_beside(config, place, folder, given is None, directions, sampler, pruner, plan)
+    return Search(settings, config, base, space, directions, constraints, sampler, pruner, place, study)
+
+
+def fixed_config(config: DictConfig, loader: ConfigLoader, space: SearchSpace) -> DictConfig:
+    """What the fixed overrides of `space` compose to, with the first option of a group that must be given.
+
+    Composed as Hydra composes for a multirun: a group that nothing but a custom search space chooses is left out.
+    """
+    choices = config.hydra.runtime.choices
+    first = {key: texts[0] for key, texts in space.texts.items() if OmegaConf.is_missing(choices, bare(key))}
+    overrides = [assignment(key, text) for key, text in (first | space.fixed).items()]
+    base = loader.load_configuration(
+        config.hydra.job.config_name, [*config.hydra.overrides.hydra, *overrides], RunMode.MULTIRUN
+    )
+    OmegaConf.copy_cache(from_config=config, to_config=base)
+    return base
+
+
+def setting_faults(settings: Settings) -> list[str]:
+    """What to say of the numbers in hydra.sweeper that cannot be."""
+    rules = [
+        ("n_trials >= 1", settings.n_trials >= 1, "n_trials", "it counts trials"),
+        ("n_jobs >= 1", settings.n_jobs >= 1, "n_jobs", "it counts trials at a time"),
+        ("0 <= max_failure_rate <= 1", 0 <= settings.max_failure_rate <= 1, "max_failure_rate", "try 0.5"),
+        ("max_retry >= 0", settings.max_retry >= 0, "max_retry", "0 tries none again"),
+        (
+            "timeout_seconds > 0",
+            settings.timeout_seconds is None or settings.timeout_seconds > 0,
+            "timeout_seconds",
+            "null waits for ever",
+        ),
+        ("on_mismatch", settings.on_mismatch in ("refuse", "new"), "on_mismatch", "it is refuse or new"),
+    ]
+    return [
+        f"`hydra.sweeper.{rule}` must hold, but got hydra.sweeper.{key}={getattr(settings, key)}; {remedy}"
+        for rule, holds, key, remedy in rules
+        if not holds
+    ]
+
+
+def directions_of(direction: Any, base: DictConfig) -> list[str]:
+    """`minimize` or `maximize` of each objective."""
+    if OmegaConf.get_type(base) is RunConfig:
+        goals = typed(grid.without_hydra(base)).objective.goals().values()
+        own = [goal.name for goal in goals]
+        if direction is not None and directions_of(direction, OmegaConf.create()) != own:
+            raise ConfigError(
+                f"`hydra.sweeper.direction` follows from `objective.direction`, but got {direction} and {own}; "
+                "leave it out"
+            )
+        return own
+    if direction is None:
+        return ["minimize"]
+    several = OmegaConf.to_container(direction) if OmegaConf.is_config(direction) else direction
+    names = [str(getattr(each, "name", each)) for each in (several if isinstance(several, list | tuple) else [several])]
+    wrong = [name for name in names if name not in ("minimize", "maximize")]
+    if wrong or not names:
+        raise ConfigError(
+            f"`hydra.sweeper.direction` must be minimize or maximize, or a list of them, but got {direction}; "
+            "try hydra.sweeper.direction=minimize"
+        )
+    return names
+
+
+def metrics_known(base: DictConfig) -> list[str] | None:
+    """The metrics that every trial ends with; None where only the task function knows."""
+    return metrics_of(typed(grid.without_hydra(base))) if OmegaConf.get_type(base) is RunConfig else None
+
+
+def default_name(folder: Path, own: bool) -> str:
+    """The name of a study that was given none: its directory's, in our `own` application."""
+    # Elsewhere that is the time of day, in a directory of the date: in a storage for many studies it comes again.
+    return folder.name if own else str(Path(*folder.parts[-2:]))
+
+
+def hide_password(config: DictConfig, address: Address) -> None:
+    """Put `address`, which has no password, where Hydra, the manifest and W&B write what the user gave."""
+
+    def hidden(words: Sequence[str]) -> list[str]:
+        own = "hydra.sweeper.storage="
+        return [f"{own}'{address.url}'" if word.lstrip("+").startswith(own) else word for word in words]
+
+    with open_dict(config):
+        if isinstance(config.hydra.sweeper.storage, str) and not OmegaConf.is_interpolation(
+            config.hydra.sweeper, "storage"
+        ):
+            config.hydra.sweeper.storage = address.url
+        config.hydra.overrides.hydra = hidden(config.hydra.overrides.hydra)
+    sys.argv[1:] = hidden(sys.argv[1:])
+
+
+def open_beside(
+    config: DictConfig,
+    place: Place,
+    folder: Path,
+    default: bool,
+    directions: list[str],
+    sampler: "BaseSampler",
+    pruner: "BasePruner",
+    plan: Mapping[str, Any],
+) -> tuple[Place, "Study"]:
+    """The first study beside `place`, <name>-2 and so on, that is new or has this plan."""
+    for count in range(2, 1000):
+        name, beside = f"{place.name}-{count}", folder.with_name(f"{folder.name}-{count}")
+        address = address_of(None, beside / "study.db") if default else place.address
+        with suppress(ConfigError):
+            study = open_study(Place(address, name), directions, sampler, pruner, plan)
+            with open_dict(config):
+                config.hydra.sweep.dir = str(beside)
+                config.hydra.overrides.hydra = [*config.hydra.overrides.hydra, f"hydra.sweep.dir='{beside}'"]
+            log.info("The study %s differs from this command: this is %s, in %s", place.name, name, beside)
+            return Place(address, name), study
+    raise ConfigError(f"a new study needs a free name, but {place.name}-2 to {place.name}-999 exist; choose another")
