@@ -39,6 +39,8 @@ PASSWORD_VARIABLE = "MEDBOT_EXP_STORAGE_PASSWORD"
 
 # How long a storage that is locked or cannot be reached is waited for.
 PATIENCE_SECONDS = 120.0
+# After so long a person is told what is waited for.
+SILENT_SECONDS = 3.0
 
 # A server's host that is switched off answers nothing at all: without these, libpq waits for hours.
 LIBPQ_ARGUMENTS = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
@@ -361,17 +363,38 @@ def held_file(lock: Path, guarded: Path) -> ExitStack:
     """
     from filelock import FileLock, Timeout
 
-    flock = FileLock(lock, poll_interval=0.01)
-    try:
-        flock.acquire(timeout=PATIENCE_SECONDS)
-    except Timeout as error:
-        raise StorageError(
-            f"{guarded} must be free within {PATIENCE_SECONDS:g} s, but another process keeps it locked; "
-            f"`fuser -v {lock}` names that process: wait for it or end it"
-        ) from error
+    flock = FileLock(lock)
+
+    def taken() -> bool:
+        try:
+            flock.acquire(timeout=0)
+        except Timeout:
+            return False
+        return True
+
+    wait_for_lock(taken, 0.01, str(guarded), f"`fuser -v {lock}` names that process: wait for it or end it")
     stack = ExitStack()
     stack.callback(flock.release)
     return stack
+
+
+def wait_for_lock(taken: Callable[[], bool], pause_seconds: float, guarded: str, remedy: str) -> None:
+    """Ask for a lock until it is `taken`; a line in the log where that takes long.
+
+    Raises:
+        StorageError: another process held it for PATIENCE_SECONDS.
+    """
+    began, told = time.monotonic(), False
+    while not taken():
+        waited = time.monotonic() - began
+        if waited > PATIENCE_SECONDS:
+            raise StorageError(
+                f"{guarded} must be free within {PATIENCE_SECONDS:g} s, but another process keeps it locked; {remedy}"
+            )
+        if waited > SILENT_SECONDS and not told:
+            log.warning("%s is locked by another process, waiting for %.0f s more", guarded, PATIENCE_SECONDS - waited)
+            told = True
+        time.sleep(pause_seconds)
 
 
 def held_on_server(address: Address, purpose: str) -> ExitStack:
@@ -397,14 +420,7 @@ def held_on_server(address: Address, purpose: str) -> ExitStack:
         stack.callback(engine.dispose)
         give_password(engine)
         connection = stack.enter_context(engine.connect())
-        until = time.monotonic() + PATIENCE_SECONDS
-        while not connection.scalar(query):
-            if time.monotonic() > until:
-                raise StorageError(
-                    f"{address.url} must be free within {PATIENCE_SECONDS:g} s, but another process keeps it locked; "
-                    "wait for that process or end it"
-                )
-            time.sleep(0.05)
+        wait_for_lock(lambda: bool(connection.scalar(query)), 0.05, address.url, "wait for that process or end it")
         return stack.pop_all()
 
 

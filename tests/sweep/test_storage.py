@@ -340,13 +340,15 @@ else:
 """
 
 
-def test_exclusive_excludes_other_processes_and_ends_with_its_holder(address, worker, monkeypatch):
+def test_exclusive_excludes_other_processes_and_ends_with_its_holder(address, worker, monkeypatch, caplog):
     address.open()
     holder = worker(HOLDER, address.url, "exclusive")
     assert holder.answer() == "held"
     monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(module, "SILENT_SECONDS", 0.05)
     with pytest.raises(StorageError, match="another process keeps it locked"), address.exclusive():
         raise AssertionError("two processes are inside")
+    assert caplog.text.count("is locked by another process, waiting for") == 1
     holder.kill()
     before = time.monotonic()
     with address.exclusive():
