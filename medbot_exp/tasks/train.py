@@ -226,7 +226,7 @@ def perform(job: Job, record: Record, resumed_from: int | None) -> tuple[dict[st
         prepared.trainable_parameters,
     )
 
-    before = {} if resumed_from is None else taken_up(record, resumed_from)
+    before = {} if resumed_from is None else taken_up(job, record, resumed_from)
     if "validation/loss" not in before:
         log.info("measuring the model as it is")
         # The fresh adapter is part of it: it starts out as no change, whatever its initialisation.
@@ -298,9 +298,17 @@ def perform(job: Job, record: Record, resumed_from: int | None) -> tuple[dict[st
     return result, samples
 
 
-def taken_up(record: Record, resumed_from: int) -> dict[str, Any]:
-    """The metrics of step 0 of a run that goes on after step `resumed_from`; its later lines are forgotten."""
+def taken_up(job: Job, record: Record, resumed_from: int) -> dict[str, Any]:
+    """The metrics of step 0 of a run that goes on after step `resumed_from`; its later lines are forgotten.
+
+    A trial that is tried again tells its study what an unbroken one would have told by now.
+    """
     record.rewind(resumed_from)
+    for line in record.lines():
+        if line["step"] > 0 and "validation/loss" in line:
+            # Asked after each one, as pruners note a rung when they are asked: told of the last alone, successive
+            # halving would compare it with what fresh trials had at its first rung. The answers come too late.
+            job.pruned_at(line["step"], line["validation/loss"])
     if record.mirror.starts_empty:
         for line in record.lines():
             record.tell(methodcaller("log", line.pop("step"), line))
