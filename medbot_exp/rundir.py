@@ -139,19 +139,25 @@ class RunDirectory:
         checkpoint = other.last_checkpoint()
         if checkpoint is None or not other.metrics.is_file():
             return None
+        kept = [checkpoint]
         try:
-            # Its mark comes last, so that a copy that a crash cut short does not count.
-            copy, mark = self.checkpoints / checkpoint.name, shutil.ignore_patterns("complete")
-            shutil.copytree(checkpoint, copy, ignore=mark, dirs_exist_ok=True)
-            shutil.copy2(other.metrics, self.metrics)
-            answers = other.path / "predictions"
-            if answers.is_dir():
-                shutil.copytree(answers, self.path / answers.name)
+            best = other.best_checkpoint(checkpoint)
+            kept = [checkpoint] if best is None else [best, checkpoint]
+            for path in kept:
+                # Without its mark, so that a copy does not count before everything is there.
+                copy, mark = self.checkpoints / path.name, shutil.ignore_patterns("complete")
+                shutil.copytree(path, copy, ignore=mark, dirs_exist_ok=True)
         except OSError:
-            if checkpoint.is_dir():
+            if all(map(is_whole, kept)):
                 raise
-            return None  # a process that was given up still runs, and removed its older checkpoint
-        self.seal_checkpoint(step_of(checkpoint))
+        if not all(map(is_whole, kept)):
+            return None  # a process that was given up still runs, and removed its older checkpoints meanwhile
+        shutil.copy2(other.metrics, self.metrics)
+        answers = other.path / "predictions"
+        if answers.is_dir():
+            shutil.copytree(answers, self.path / answers.name)
+        for path in kept:  # the newest last: up to then the best one is an earlier state of the run
+            self.seal_checkpoint(step_of(path))
         return step_of(checkpoint)
 
     def require_run(self) -> None:
@@ -168,8 +174,16 @@ class RunDirectory:
 
     def last_checkpoint(self) -> Path | None:
         """The newest checkpoint that was written to its end."""
-        whole = [path for path in self.checkpoints.glob("checkpoint-*") if (path / "complete").is_file()]
+        whole = filter(is_whole, self.checkpoints.glob("checkpoint-*"))
         return max(whole, key=step_of, default=None)
+
+    def best_checkpoint(self, checkpoint: Path) -> Path | None:
+        """The older checkpoint that was the best when `checkpoint` was written; None where there is no whole one."""
+        best = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["best_model_checkpoint"]
+        if best is None:
+            return None
+        path = self.checkpoints / Path(best).name  # it was written as a whole path, and the run may have been moved
+        return path if path != checkpoint and is_whole(path) else None
 
     def seal_checkpoint(self, step: int) -> None:
         """Mark the checkpoint of `step` as written to its end: without the mark it does not count."""
@@ -182,7 +196,7 @@ class RunDirectory:
     def prune_checkpoints(self, limit: int, best: str | None) -> None:
         """Remove all whole checkpoints but the newest `limit` and the one named `best`, and all torn ones."""
         folders = sorted(self.checkpoints.glob("checkpoint-*"), key=step_of)
-        whole = [path for path in folders if (path / "complete").is_file()]
+        whole = list(filter(is_whole, folders))
         for path in folders:
             if path not in whole[-limit:] and path.name != best:
                 (path / "complete").unlink(missing_ok=True)  # first, so that a half removed one does not count
@@ -259,6 +273,11 @@ def trial_name(number: int) -> str:
 def trials_of(study: Path) -> list[RunDirectory]:
     """The trials below `study`, by number."""
     return [RunDirectory(path) for path in sorted(study.glob("trial-*"), key=lambda path: (len(path.name), path.name))]
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint was written to its end, and its removal has not begun."""
+    return (checkpoint / "complete").is_file()
 
 
 def step_of(checkpoint: Path) -> int:

@@ -29,10 +29,12 @@ def contents(folder):
     return {path.relative_to(folder): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
-def checkpoint(directory, step, sealed):
+def checkpoint(directory, step, sealed, best=None):
     folder = directory.checkpoints / f"checkpoint-{step}"
     folder.mkdir(parents=True)
     (folder / "adapter_model.safetensors").write_bytes(b"weights")
+    state = {"best_model_checkpoint": None if best is None else f"/elsewhere/checkpoints/checkpoint-{best}"}
+    (folder / "trainer_state.json").write_text(json.dumps(state))
     if sealed:
         directory.seal_checkpoint(step)
     return folder
@@ -164,6 +166,32 @@ def test_last_checkpoint_is_the_highest_sealed_step(run):
     assert run.last_checkpoint() == ten
     (ten / "complete").unlink()
     assert run.last_checkpoint() == nine
+
+
+@pytest.mark.parametrize("sealed, taken", [(True, {4, 10}), (False, {10})])
+def test_take_over_copies_the_newest_whole_checkpoint_and_the_best_one_if_whole(run, tmp_path, sealed, taken):
+    checkpoint(run, 4, sealed, best=4)
+    for step, whole in ((8, True), (10, True), (12, False)):
+        checkpoint(run, step, whole, best=4)
+    run.metrics.write_text('{"step": 0}\n')
+    other = RunDirectory(tmp_path / "other")
+    other.claim(FILES)
+    assert other.take_over(run) == 10
+    names = {f"checkpoint-{step}" for step in taken}
+    assert {path.name for path in other.checkpoints.iterdir()} == names
+    for name in names:
+        assert contents(other.checkpoints / name) == contents(run.checkpoints / name)
+    assert other.metrics.read_text() == run.metrics.read_text()
+
+
+def test_nothing_is_taken_over_of_a_run_without_a_whole_checkpoint(run, tmp_path):
+    checkpoint(run, 4, sealed=False)
+    run.metrics.write_text('{"step": 0}\n')
+    other = RunDirectory(tmp_path / "other")
+    other.claim(FILES)
+    before = contents(other.path)
+    assert other.take_over(run) is None
+    assert contents(other.path) == before
 
 
 def test_discard_empty_removes_the_directory_and_the_parents_that_it_filled(tmp_path):

@@ -95,3 +95,36 @@ def test_values_that_are_told_again_are_those_of_the_objective(run_trial, killed
     run_trial("again", studies[1], *perplexity, after=[killed("killed", 4, *perplexity)])
     whole, again = (study.trials[0].intermediate_values for study in studies)
     assert min(whole.values()) > 100 and again == whole
+
+
+# A rate that first helps and then harms, so that the best checkpoint is not the last.
+EARLY_STOPPING = (
+    "optimizer.lr=8.0",
+    "optimizer.schedule=constant",
+    "trainer.early_stopping_patience=9",
+    "trainer.checkpoint_steps=1",
+)
+
+
+def checkpoints(directory):
+    return sorted(int(path.name.rpartition("-")[2]) for path in directory.checkpoints.iterdir())
+
+
+def weights(directory):
+    return (directory.adapter / "adapter_model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("last", [6, 5])
+def test_a_trial_that_is_tried_again_keeps_the_best_adapter_of_its_predecessor(run_trial, killed, tmp_path, last):
+    """Killed while the trained model was measured, or at the last step but one."""
+    study = study_of(optuna.pruners.NopPruner())
+    whole = run_trial("whole", study, *EARLY_STOPPING)
+    best = result_of(whole)["adapter_step"]
+    assert 0 < best < 5
+    # Moved: what its checkpoints call the best one is not where they say.
+    before = RunDirectory(killed("killed", last, *EARLY_STOPPING).path.rename(tmp_path / "moved"))
+    again = run_trial("again", study, *EARLY_STOPPING, "trainer.checkpoint_limit=1", after=[before])
+    assert checkpoints(again) == [best, 6]
+    assert (result_of(again)["resumed_from"], result_of(again)["adapter_step"]) == (last, best)
+    assert weights(again) == weights(whole)
+    assert result_of(again)["metrics"] == result_of(whole)["metrics"]
