@@ -265,6 +265,10 @@ def perform(job: Job, record: Record, resumed_from: int | None) -> tuple[dict[st
         metrics = {key: value for key, value in record.known(outcome.step).items() if key.startswith("validation/")}
         ended = {"status": "pruned", "objective": {}, "metrics": metrics, "before": before}
         done["peak_memory_gib"] = round(peak_memory_gib(device), 3)
+        if job.trial is not None:
+            # Without these, a sampler takes a pruned trial that is too large for one that keeps its bounds. The
+            # held-out metrics are not told: they are those of a training that has not ended.
+            job.trial.measured(done)
         return ended | done | {"seconds": clock.report(), "adapter": None, "error": None}, []
     if outcome.stopped:
         raise Interrupted(f"after step {outcome.step} of {outcome.steps}, with a checkpoint")

@@ -6,7 +6,9 @@ import shutil
 import optuna
 import pytest
 
+from medbot_exp.errors import TrialPruned
 from medbot_exp.rundir import HydraFiles, RunDirectory
+from medbot_exp.sweep.constraints import read_constraints
 from medbot_exp.sweep.job import RunningTrial
 from medbot_exp.tasks import train
 
@@ -128,3 +130,13 @@ def test_a_trial_that_is_tried_again_keeps_the_best_adapter_of_its_predecessor(r
     assert (result_of(again)["resumed_from"], result_of(again)["adapter_step"]) == (last, best)
     assert weights(again) == weights(whole)
     assert result_of(again)["metrics"] == result_of(whole)["metrics"]
+
+
+def test_a_pruned_trial_tells_the_bounds_that_are_known_by_then(run_trial):
+    study = study_of(optuna.pruners.ThresholdPruner(upper=1.0))
+    bounds = ["trainable_parameters<=8000", "peak_memory_gib<=500", "validation/loss<=1"]
+    with pytest.raises(TrialPruned, match="after step 1"):
+        run_trial("pruned", study, constraints=read_constraints(bounds, None))
+    excess = study.trials[0].constraints
+    assert set(excess) == set(bounds[:2])
+    assert excess["trainable_parameters<=8000"] == 8192 - 8000 and excess["peak_memory_gib<=500"] < 0
