@@ -33,8 +33,7 @@ def mirror_study(
 
 def tell(mirror: WandbMirror, summary: StudySummary, page: Path) -> None:
     """Fill the run and close it."""
-    for number, metrics in history(summary):
-        mirror.log(number, metrics)
+    mirror.series("trial", history(summary))
     mirror.table("trials", *table(summary))
     if summary.importances is not None:
         mirror.table("importances", ["parameter", "importance"], [list(pair) for pair in summary.importances.items()])
@@ -43,8 +42,8 @@ def tell(mirror: WandbMirror, summary: StudySummary, page: Path) -> None:
     mirror.finish(0)
 
 
-def history(summary: StudySummary) -> list[tuple[int, dict[str, float]]]:
-    """The metrics of each complete trial under its number; of one objective also the best so far."""
+def history(summary: StudySummary) -> dict[int, dict[str, float]]:
+    """The metrics of each complete trial by its number; of one objective also the best so far."""
     rows = [row for row in summary.trials if row.state == "complete" and row.values]
     # Not under the metrics' own names: in a chart of all runs those go by training step.
     names = [f"trials/{metric}" for metric in summary.metric_names]
@@ -55,7 +54,7 @@ def history(summary: StudySummary) -> list[tuple[int, dict[str, float]]]:
         best = accumulate((row.values[0] for row in kept if row.values), pick)
         for row, value in zip(kept, best, strict=True):
             told[row.number][f"best/{summary.metric_names[0]}"] = value
-    return list(told.items())
+    return told
 
 
 def table(summary: StudySummary) -> tuple[list[str], list[list[Any]]]:

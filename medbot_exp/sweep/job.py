@@ -11,8 +11,8 @@ Any Hydra application's task function can ask for `current_trial()` to report to
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,8 +24,8 @@ from omegaconf import DictConfig
 
 from medbot_exp.errors import ConfigError, MedbotError, TrialPruned, disk_full, resource_error
 from medbot_exp.sweep.constraints import Constraint, excesses
-from medbot_exp.sweep.outcome import Outcome
-from medbot_exp.sweep.owner import BEAT_SECONDS, Owner
+from medbot_exp.sweep.outcome import Outcome, correct_result
+from medbot_exp.sweep.owner import Owner, beating
 from medbot_exp.sweep.storage import patiently
 from medbot_exp.sweep.study import BEAT, JOB, TICKET, UID, Place, Ticket, run_id, tell
 
@@ -124,31 +124,17 @@ class RunningTrial:
                 raise
             # Where the storage took it and its answer got lost, it was told a second time.
             if told.state.name != outcome.trial_state() or (outcome.values and told.values != outcome.values):
-                lost = self._gone()
-                Outcome("failed", reason=lost).write(self.directory)
-                raise TrialLost(lost) from error
+                lost = Outcome("failed", reason=self._gone())
+                lost.write(self.directory)
+                correct_result(self.directory, lost)
+                raise TrialLost(lost.reason) from error
 
-    @contextmanager
-    def beating(self) -> Iterator[None]:
+    def beat(self, count: int) -> None:
         """Show other hosts that this process lives, and learn from them whether the trial was given up."""
-        over = threading.Event()
-
-        def beat() -> None:
-            count = 0
-            while not over.wait(BEAT_SECONDS):
-                count += 1
-                try:
-                    self._storage.set_trial_system_attr(self.trial_id, BEAT, count)
-                except Exception as error:  # a database that is away comes back; what it lost, the next beat makes good
-                    self._notice(error)
-
-        thread = threading.Thread(target=beat, name="beat", daemon=True)
-        thread.start()
         try:
-            yield
-        finally:
-            over.set()
-            thread.join(timeout=1)
+            self._storage.set_trial_system_attr(self.trial_id, BEAT, count)
+        except Exception as error:  # a database that is away comes back; what it lost, the next beat makes good
+            self._notice(error)
 
     @property
     def _storage(self) -> Any:
@@ -206,7 +192,7 @@ class TrackedTask:
         trial = self.claim(ticket, Path(settings.runtime.output_dir))
         token = _current.set(trial)
         try:
-            with trial.beating():
+            with beating(trial.beat):
                 outcome = Outcome("complete", self.values(self.task_function(cfg)))
                 if trial.unmeasured:
                     raise ConfigError(
@@ -257,6 +243,8 @@ class TrackedTask:
                     return False
                 if taken is not None and trial.system_attrs[JOB]["owner"] != job["owner"]:
                     return False
+                # A job begins with a beat: others have watched its ticket for as long as it waited.
+                storage.set_trial_system_attr(trial_id, BEAT, 0)
                 storage.set_trial_system_attr(trial_id, JOB, job)
                 return True
 

@@ -18,9 +18,10 @@ class Outcome:
     """The end of a trial.
 
     Attributes:
-        state: complete, pruned, failed, stopped (by the user: it can go on).
+        state: complete; pruned; failed; died (its process was killed: it may be tried again); stopped (by the user, or
+            for want of room: it is tried again at no cost).
         values: of the objectives, where it is complete.
-        reason: why it failed.
+        reason: why it came to no result.
     """
 
     state: str
@@ -48,3 +49,20 @@ def read_outcome(directory: Path) -> Outcome | None:
         return Outcome(result["status"], values, result.get("error"))
     except (FileNotFoundError, KeyError, TypeError, ValueError):
         return None  # no result yet, or a result.json of another application
+
+
+def correct_result(directory: Path, outcome: Outcome) -> None:
+    """Let result.json of a run in `directory` say what `outcome` does, where the run itself could not.
+
+    One that another process ended has none, and one that its study gave up says `complete`.
+    """
+    run = RunDirectory(directory)
+    if not run.config.is_file():
+        return  # of another application, or of a run that did not begin
+    try:
+        result: dict[str, Any] = json.loads(run.result.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        began = run.config.stat().st_mtime
+        last = max(path.stat().st_mtime for path in (run.config, run.metrics, run.log) if path.is_file())
+        result = {"seconds": {"total": round(last - began, 3)}}
+    write_json(run.result, result | {"status": "failed", "objective": {}, "error": outcome.reason})

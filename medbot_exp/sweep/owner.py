@@ -6,7 +6,10 @@ another container. Hosts whose processes cannot be looked at are known by their 
 
 import os
 import socket
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -86,6 +89,26 @@ def started_elsewhere(pid: int) -> str | None:
         return None if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.2f}"
     except psutil.NoSuchProcess:
         return None
+
+
+@contextmanager
+def beating(beat: Callable[[int], None]) -> Iterator[None]:
+    """Call `beat` with a count every BEAT_SECONDS, in a thread, while the body runs. It must not raise."""
+    over = threading.Event()
+
+    def work() -> None:
+        count = 0
+        while not over.wait(BEAT_SECONDS):
+            count += 1
+            beat(count)
+
+    thread = threading.Thread(target=work, name="beat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(timeout=1)
 
 
 class Watch:

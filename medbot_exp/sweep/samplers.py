@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
@@ -22,6 +23,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, NopPruner
 from optuna.samplers import BaseSampler, BruteForceSampler, CmaEsSampler, GridSampler
+from optuna.samplers._lazy_random_state import LazyRandomState
 
 from medbot_exp.errors import ConfigError, first_line
 from medbot_exp.sweep.space import SearchSpace
@@ -70,6 +72,26 @@ def build_sampler(sampler: Any, space: SearchSpace, directions: Sequence[str]) -
     if faults:
         raise ConfigError("\n".join(faults))
     return sampler
+
+
+def seed_of(sampler: Any) -> int | None:
+    """The seed that `sampler`, as `build_sampler` takes it, gives; None where it gives none."""
+    return None if isinstance(sampler, BaseSampler) else described(sampler, SAMPLER).get("seed")
+
+
+def reseed(sampler: BaseSampler, seed: int, number: int) -> None:
+    """Let `sampler` draw trial `number` with random numbers that follow from `seed` and the number alone.
+
+    Each command builds its sampler anew: with the seed alone, a study that goes on or that has several controllers
+    would draw the same points again.
+    """
+    own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+    for part in vars(sampler).values():
+        # Optuna's own reseed_rng() goes to the same places, with a seed of its choice.
+        if isinstance(part, LazyRandomState):
+            part.rng.seed(own)
+        elif isinstance(part, BaseSampler):
+            reseed(part, seed, number)
 
 
 def goes_through_all(sampler: Any) -> bool:

@@ -58,6 +58,7 @@ class Settings:
     params: Any
     when: Any
     constraints: Any
+    retry_failed: bool
 
 
 @dataclass(frozen=True)
@@ -97,15 +98,17 @@ class Search:
 
     def ledger(self) -> Ledger:
         """The study as this controller writes it."""
-        settings = self.settings
-        return Ledger(self.place, self.study, self.space, self.base, self.trials_asked(), settings.max_retry)
+        from medbot_exp.sweep.samplers import seed_of
+
+        seed, max_retry = seed_of(self.settings.sampler), self.settings.max_retry
+        return Ledger(self.place, self.study, self.space, self.base, self.trials_asked(), max_retry, seed)
 
     def trials_asked(self) -> int:
-        """How many trials the study is to have: a grid has no more than its points."""
-        from optuna.samplers import GridSampler
+        """How many trials the study is to have: of points that are gone through, no more than there are."""
+        from medbot_exp.sweep.samplers import goes_through_all
 
-        asked = self.settings.n_trials
-        return min(asked, len(self.sampler._all_grids)) if isinstance(self.sampler, GridSampler) else asked
+        asked, points = self.settings.n_trials, self.space.points()
+        return min(asked, points) if goes_through_all(self.settings.sampler) and points is not None else asked
 
 
 def prepare(settings: Settings, config: DictConfig, context: HydraContext, arguments: Sequence[str]) -> Search:
@@ -158,11 +161,12 @@ def prepare(settings: Settings, config: DictConfig, context: HydraContext, argum
     given = settings.storage
     storage = instantiate(given) if OmegaConf.is_config(given) or isinstance(given, Mapping) else given
     address = address_of(storage, folder / "study.db")
-    hide_password(config, address)
+    if given is not None:
+        hide_password(config, address)
     place = Place(address, settings.study_name or default_name(folder, own))
     plan = plan_of(space, base) | ({"constraints": list(map(str, constraints))} if constraints else {})
     try:
-        study = open_study(place, directions, sampler, pruner, plan)
+        study = open_study(place, directions, sampler, pruner, plan, folder)
     except ConfigError:
         if settings.on_mismatch != "new":
             raise
@@ -244,18 +248,19 @@ def default_name(folder: Path, own: bool) -> str:
 
 def hide_password(config: DictConfig, address: Address) -> None:
     """Put `address`, which has no password, where Hydra, the manifest and W&B write what the user gave."""
+    own = "hydra.sweeper.storage"
+    bare = f"{own}='{address.url}'"
 
-    def hidden(words: Sequence[str]) -> list[str]:
-        own = "hydra.sweeper.storage="
-        return [f"{own}'{address.url}'" if word.lstrip("+").startswith(own) else word for word in words]
+    def others(words: Sequence[str]) -> list[str]:
+        return [word for word in words if not word.lstrip("+~").startswith((f"{own}=", f"{own}.", f"{own}@"))]
 
     with open_dict(config):
-        if isinstance(config.hydra.sweeper.storage, str) and not OmegaConf.is_interpolation(
-            config.hydra.sweeper, "storage"
-        ):
-            config.hydra.sweeper.storage = address.url
-        config.hydra.overrides.hydra = hidden(config.hydra.overrides.hydra)
-    sys.argv[1:] = hidden(sys.argv[1:])
+        config.hydra.sweeper.storage = address.url
+        # A trial composes its config anew, from the config files and these: the last one prevails.
+        config.hydra.overrides.hydra = [*others(config.hydra.overrides.hydra), bare]
+    typed_words = sys.argv[1:]
+    if others(typed_words) != typed_words:
+        sys.argv[1:] = [*others(typed_words), bare]
 
 
 def open_beside(
@@ -273,7 +278,7 @@ def open_beside(
         name, beside = f"{place.name}-{count}", folder.with_name(f"{folder.name}-{count}")
         address = address_of(None, beside / "study.db") if default else place.address
         with suppress(ConfigError):
-            study = open_study(Place(address, name), directions, sampler, pruner, plan)
+            study = open_study(Place(address, name), directions, sampler, pruner, plan, beside)
             with open_dict(config):
                 config.hydra.sweep.dir = str(beside)
                 config.hydra.overrides.hydra = [*config.hydra.overrides.hydra, f"hydra.sweep.dir='{beside}'"]

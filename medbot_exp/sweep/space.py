@@ -113,6 +113,12 @@ class SearchSpace:
             )
         return {key: list(axis) for key, axis in axes.items()}
 
+    def points(self) -> int | None:
+        """How many points there are; None where they cannot be counted, or not beforehand."""
+        if self.continuous() or self.conditions or self.extend is not None:
+            return None
+        return math.prod(len(values_of(distribution)) for distribution in self.distributions.values())
+
     def continuous(self) -> dict[str, FloatDistribution]:
         """The parameters whose values cannot be counted."""
         return {

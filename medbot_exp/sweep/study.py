@@ -8,8 +8,10 @@ finds its own trial failed and its own directory to itself.
 """
 
 import hashlib
+import json
 import uuid
 from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from medbot_exp.errors import ConfigError
-from medbot_exp.sweep.outcome import Outcome, read_outcome
+from medbot_exp.rundir import write_json
+from medbot_exp.sweep.outcome import Outcome, correct_result, read_outcome
 from medbot_exp.sweep.owner import STALE_SECONDS, Owner, Watch
 from medbot_exp.sweep.storage import Address, patiently
 
@@ -31,7 +34,8 @@ if TYPE_CHECKING:
     from medbot_exp.sweep.space import SearchSpace
 
 TICKET, JOB, BEAT, END = "medbot_exp:ticket", "medbot_exp:job", "medbot_exp:beat", "medbot_exp:end"
-PLAN, UID = "medbot_exp:plan", "medbot_exp:uid"
+PLAN, UID, EXHAUSTED = "medbot_exp:plan", "medbot_exp:uid", "medbot_exp:exhausted"
+CONTROLLER = "medbot_exp:controller"
 RETRY_OF, RETRIES = "retry_of", "retries"
 
 
@@ -83,18 +87,20 @@ def open_study(
     sampler: "BaseSampler",
     pruner: "BasePruner",
     plan: Mapping[str, Any],
+    folder: Path,
 ) -> "Study":
-    """The study of `plan`, made where there was none.
+    """The study of `plan` in `folder`, made where there was none.
 
     Raises:
-        ConfigError: the study that is there was begun with another plan.
+        ConfigError: the study that is there was begun with another plan, or the folder is another study's.
         StorageError: the storage cannot be used.
     """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # what there is to tell, the display tells
     storage = place.address.open()  # a server that is not there is told at once
-    return patiently(lambda: _open_study(storage, place, directions, sampler, pruner, plan))
+    told = json.loads(json.dumps(plan, default=str))  # as the storage will give it back
+    return patiently(lambda: _open_study(storage, place, directions, sampler, pruner, told, folder))
 
 
 def _open_study(
@@ -104,6 +110,7 @@ def _open_study(
     sampler: "BaseSampler",
     pruner: "BasePruner",
     plan: Mapping[str, Any],
+    folder: Path,
 ) -> "Study":
     import optuna
 
@@ -129,10 +136,34 @@ def _open_study(
                 f"a study goes on with the command that began it, but {place.name} differs in\n{shown}{more}\n"
                 "Type its own command, or add hydra.sweeper.on_mismatch=new for a new study beside it"
             )
+        uid = attrs[UID] if PLAN in attrs else uuid.uuid4().hex
+        claim_folder(folder, place, uid)
         if PLAN not in attrs:
-            storage.set_study_system_attr(study._study_id, UID, uuid.uuid4().hex)
+            storage.set_study_system_attr(study._study_id, UID, uid)
             storage.set_study_system_attr(study._study_id, PLAN, dict(plan))
     return study
+
+
+def claim_folder(folder: Path, place: Place, uid: str) -> None:
+    """Make `folder` that of the study `uid`: what a trial's directory in it holds is taken for that trial's.
+
+    Raises:
+        ConfigError: it holds the trials of another study.
+    """
+    file = folder / "study.json"
+    if file.is_file():
+        taken = json.loads(file.read_text(encoding="utf-8"))["uid"] != uid
+    else:
+        taken = any(any(folder.glob(pattern)) for pattern in ("*/.hydra", "*/trial.json"))
+    if taken:
+        raise ConfigError(
+            f"a study must have a directory of its own, but {folder} holds the trials of another one: its storage is "
+            f"gone, or is not {place.address.url}\n"
+            "Give its storage back, move that directory away, or add hydra.sweeper.on_mismatch=new for a new study "
+            "beside it"
+        )
+    if not file.is_file():
+        write_json(file, {"uid": uid, "name": place.name, "storage": place.address.url})
 
 
 def differences(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
@@ -144,18 +175,32 @@ def differences(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, An
             for key in keys
             for line in differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else str(key))
         ]
-    return [] if old == new else [(prefix, old, new)]
+    # As JSON, which is what the storage keeps: there NaN is NaN.
+    return [] if json.dumps(old) == json.dumps(new) else [(prefix, old, new)]
 
 
 class Ledger:
     """What one controller does with a study. Several controllers, on several hosts, may do so at once."""
 
     def __init__(
-        self, place: Place, study: "Study", space: "SearchSpace", config: DictConfig, n_trials: int, max_retry: int
+        self,
+        place: Place,
+        study: "Study",
+        space: "SearchSpace",
+        config: DictConfig,
+        n_trials: int,
+        max_retry: int,
+        seed: int | None,
     ):
+        """
+        Args:
+            n_trials: that the study is to have in all.
+            seed: of the sampler; None where each trial may be drawn as it comes.
+        """
         self.place, self.study, self.space, self.config = place, study, space, config
-        self.n_trials, self.max_retry = n_trials, max_retry
+        self.n_trials, self.max_retry, self.seed = n_trials, max_retry, seed
         self.storage = study._storage
+        self.id = uuid.uuid4().hex
         self.owner = Owner.this()
         self.watch = Watch()
         self.keys: dict[int, str] = {}  # of the tickets that this controller gave out, by number
@@ -171,36 +216,69 @@ class Ledger:
     def _next(self) -> Ticket | None:
         import optuna
 
+        from medbot_exp.sweep.samplers import reseed
+
         with self.place.address.exclusive():
             trials = self.trials()
-            waiting = any(trial.state.name == "WAITING" for trial in trials)
-            orphan = next((trial for trial in trials if self.ownerless(trial)), None)
-            if orphan is not None:
-                trial = optuna.trial.Trial(self.study, orphan._trial_id)
-            elif waiting or len(counted(trials)) < self.n_trials:
-                trial = self.study.ask()
-            else:
+            controllers = self.controllers()
+            orphan = next((trial for trial in trials if self.ownerless(trial, controllers)), None)
+            waiting = next((trial for trial in trials if trial.state.name == "WAITING"), None)
+            if orphan is None and waiting is None and (len(counted(trials)) >= self.n_trials or self.exhausted()):
                 return None
+            if self.seed is not None:
+                following = orphan or waiting
+                reseed(self.study.sampler, self.seed, len(trials) if following is None else following.number)
+            trial = self.study.ask() if orphan is None else optuna.trial.Trial(self.study, orphan._trial_id)
             overrides = self.space.suggest(trial, self.config)
             key = uuid.uuid4().hex
-            note: dict[str, Any] = {"key": key, "owner": self.owner.content(), "overrides": overrides}
+            note: dict[str, Any] = {
+                "key": key,
+                "owner": self.owner.content(),
+                "controller": self.id,
+                "overrides": overrides,
+            }
             self.storage.set_trial_system_attr(trial._trial_id, TICKET, note)
             self.keys[trial.number] = key
             return Ticket(trial.number, key, tuple(overrides), predecessors(trial.user_attrs, trials))
 
-    def ownerless(self, trial: "FrozenTrial") -> bool:
-        """Whether nobody will ever run `trial`, which was asked for."""
+    def exhausted(self) -> bool:
+        """Whether the sampler has said that nothing is left to try."""
+        return EXHAUSTED in self.storage.get_study_system_attrs(self.study._study_id)
+
+    def beat(self, count: int) -> None:
+        """Show other hosts that this controller lives: its tickets may wait long, in a queue or behind each other."""
+        # A database that is away comes back; what it lost, the next beat makes good.
+        with suppress(Exception):
+            self.storage.set_study_system_attr(self.study._study_id, f"{CONTROLLER}:{self.id}", count)
+
+    def controllers(self) -> dict[str, int]:
+        """The beats of all controllers that there were, by id."""
+        attrs = self.storage.get_study_system_attrs(self.study._study_id)
+        return {key.rpartition(":")[2]: count for key, count in attrs.items() if key.startswith(f"{CONTROLLER}:")}
+
+    def ownerless(self, trial: "FrozenTrial", controllers: Mapping[str, int]) -> bool:
+        """Whether nobody will ever run `trial`, which was asked for by one of `controllers`."""
         if trial.state.name != "RUNNING" or JOB in trial.system_attrs:
             return False
         # Both are written under the lock that is held now, so a trial without a ticket lost its controller between.
-        return TICKET not in trial.system_attrs or self.dead(trial, trial.system_attrs[TICKET])
+        if TICKET not in trial.system_attrs or trial.system_attrs[TICKET]["owner"] is None:
+            return True
+        ticket = trial.system_attrs[TICKET]
+        return self.dead(ticket, ticket["controller"], controllers.get(ticket["controller"]))
 
-    def dead(self, trial: "FrozenTrial", note: Mapping[str, Any]) -> bool:
-        """Whether the owner in a ticket or a job of `trial` is no more."""
-        lives = note["owner"] is not None and Owner.of(note["owner"]).lives()
-        if lives is not None:
-            return not lives
-        return self.watch.still(trial.number, trial.system_attrs.get(BEAT)) > STALE_SECONDS
+    def dead(self, note: Mapping[str, Any], name: str, beat: int | None) -> bool:
+        """Whether the owner in a ticket or a job is no more.
+
+        Args:
+            name: what the owner's `beat` is watched under.
+        """
+        lives = Owner.of(note["owner"]).lives()
+        return not lives if lives is not None else self.watch.still(name, beat) > STALE_SECONDS
+
+    def job_is_dead(self, trial: "FrozenTrial") -> bool:
+        """Whether the process that took `trial` up is no more."""
+        job = trial.system_attrs[JOB]
+        return self.dead(job, f"job {job['key']}", trial.system_attrs.get(BEAT))
 
     def settle(self, besides: Container[int]) -> list[Settled]:
         """Close what dead jobs left open, but for the trials `besides`, whose end the caller sees itself.
@@ -214,7 +292,7 @@ class Ledger:
             trials = self.trials()
             running = [trial for trial in trials if trial.state.name == "RUNNING" and JOB in trial.system_attrs]
             foreign = [trial for trial in running if trial.number not in besides]
-            return [trial for trial in foreign if self.dead(trial, trial.system_attrs[JOB])], owed(trials)
+            return [trial for trial in foreign if self.job_is_dead(trial)], owed(trials)
 
         if not any(to_settle()):
             return []
@@ -224,9 +302,10 @@ class Ledger:
             return [self.try_again(trial) for trial in promised] + [each for each in closed if each is not None]
 
     def jobs(self, besides: Container[int]) -> list[tuple[int, Owner]]:
-        """The processes of this host that run trials, those of the trials `besides` left out."""
+        """The processes of this host that run trials of controllers that died here, but for the trials `besides`."""
         running = [trial for trial in self.trials() if trial.state.name == "RUNNING" and JOB in trial.system_attrs]
-        owners = [(trial.number, Owner.of(trial.system_attrs[JOB]["owner"])) for trial in running]
+        left = [trial for trial in running if Owner.of(trial.system_attrs[TICKET]["owner"]).lives() is False]
+        owners = [(trial.number, Owner.of(trial.system_attrs[JOB]["owner"])) for trial in left]
         return [(number, owner) for number, owner in owners if number not in besides and owner.lives()]
 
     def ended(self, number: int, otherwise: Outcome) -> Settled | None:
@@ -283,6 +362,8 @@ class Ledger:
             if not self.trial(trial.number).state.is_finished():
                 raise
             return None
+        if job is not None and outcome.state in ("failed", "died"):
+            correct_result(Path(job["directory"]), outcome)
         # Once it failed, so that no trial is tried again that ends well after all. A crash between the two leaves the
         # promise in its note, for whoever settles next.
         return self.try_again(self.trial(trial.number)) if again else Settled(trial.number, outcome, None)
@@ -292,20 +373,33 @@ class Ledger:
         from optuna.trial import TrialState
 
         # First nobody's: a controller that dies between asking for it and writing its own ticket leaves it ownerless.
-        self.storage.set_trial_system_attr(trial._trial_id, TICKET, {"key": None, "owner": None, "overrides": []})
+        nobody: dict[str, Any] = {"key": None, "owner": None, "controller": None, "overrides": []}
+        self.storage.set_trial_system_attr(trial._trial_id, TICKET, nobody)
         self.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
     def may_retry(self, trial: "FrozenTrial", outcome: Outcome) -> bool:
         """Whether the parameters of `trial` are to be tried again."""
         return outcome.state == "stopped" or trial.user_attrs.get(RETRIES, 0) < self.max_retry
 
+    def retry_failed(self) -> list[Settled]:
+        """Enqueue the parameters of all trials that failed for good once more, at no cost to them."""
+        return patiently(self._retry_failed)
+
+    def _retry_failed(self) -> list[Settled]:
+        with self.place.address.exclusive():
+            trials = self.trials()
+            return [self.enqueue(trial, 0) for trial in counted(trials) if trial.state.name == "FAIL"]
+
     def try_again(self, trial: "FrozenTrial") -> Settled:
         """Enqueue the parameters of `trial`, which failed with the promise of another try."""
+        died = trial.system_attrs[END]["state"] == "died"
+        return self.enqueue(trial, trial.user_attrs.get(RETRIES, 0) + died)
+
+    def enqueue(self, trial: "FrozenTrial", retries: int) -> Settled:
+        """Enqueue the parameters of the failed `trial`, whose tries so far count as `retries`."""
         end = trial.system_attrs[END]
-        outcome = Outcome(end["state"], reason=end["reason"])
-        spent = trial.user_attrs.get(RETRIES, 0) + (outcome.state == "died")
-        self.study.enqueue_trial(trial.params, user_attrs={RETRY_OF: trial.number, RETRIES: spent})
-        return Settled(trial.number, outcome, successor_of(trial, self.trials()))
+        self.study.enqueue_trial(trial.params, user_attrs={RETRY_OF: trial.number, RETRIES: retries})
+        return Settled(trial.number, Outcome(end["state"], reason=end["reason"]), successor_of(trial, self.trials()))
 
 
 def tell(study: "Study", trial: "FrozenTrial", outcome: Outcome, again: bool = False) -> None:
@@ -330,6 +424,7 @@ def tell(study: "Study", trial: "FrozenTrial", outcome: Outcome, again: bool = F
         # Samplers that have nothing left to suggest stop a loop of Optuna's own, which this is not.
         if "Study.stop" not in str(error):
             raise
+        study._storage.set_study_system_attr(study._study_id, EXHAUSTED, True)
 
 
 def run_id(uid: str, what: str) -> str:
@@ -352,6 +447,12 @@ def predecessors(user_attrs: Mapping[str, Any], trials: "list[FrozenTrial]") -> 
 def successor_of(trial: "FrozenTrial", trials: "list[FrozenTrial]") -> int | None:
     """The number of the trial that tries `trial` again."""
     return next((other.number for other in trials if other.user_attrs.get(RETRY_OF) == trial.number), None)
+
+
+def failed(trials: "list[FrozenTrial]") -> "list[FrozenTrial]":
+    """Those of `trials` that failed and are not to be tried again."""
+    promised = {trial.number for trial in owed(trials)}
+    return [trial for trial in counted(trials) if trial.state.name == "FAIL" and trial.number not in promised]
 
 
 def owed(trials: "list[FrozenTrial]", number: int | None = None) -> "list[FrozenTrial]":
@@ -379,6 +480,6 @@ def directory_of(trial: "FrozenTrial") -> Path | None:
 
 
 def reason_of(trial: "FrozenTrial") -> str | None:
-    """Why a failed `trial` failed."""
-    end = trial.system_attrs.get(END)
+    """Why a failed `trial` failed; None for any other."""
+    end = trial.system_attrs.get(END) if trial.state.name == "FAIL" else None
     return None if end is None else end["reason"]

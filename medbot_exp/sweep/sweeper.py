@@ -14,8 +14,9 @@ from medbot_exp.sweep.job import TrackedTask, reason
 from medbot_exp.sweep.launch_batches import Batches
 from medbot_exp.sweep.launch_local import Ended, Pool, end_group, too_long
 from medbot_exp.sweep.outcome import Outcome
+from medbot_exp.sweep.owner import beating
 from medbot_exp.sweep.search import Search
-from medbot_exp.sweep.study import Settled, Ticket, counted, reason_of
+from medbot_exp.sweep.study import Settled, Ticket, counted, failed, reason_of
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -66,7 +67,8 @@ def run(search: Search, task: TrackedTask, workers: Workers, display: Display) -
     """
     controller = Controller(search, task, workers, display)
     try:
-        controller.work()
+        with beating(controller.ledger.beat):
+            controller.work()
     except BaseException:
         controller.stop()
         raise
@@ -80,25 +82,26 @@ class Controller:
     def __init__(self, search: Search, task: TrackedTask, workers: Workers, display: Display):
         self.search, self.task, self.workers, self.display = search, task, workers, display
         self.ledger = search.ledger()
-        self.failures: list[tuple[int, Outcome]] = []
+        self.error: BaseException | None = None  # of the last trial that raised one
         self.mine: set[int] = set()
         self.looked = -LOOK_SECONDS
 
     def work(self) -> None:
         """Until nothing is left to do, here or elsewhere."""
+        if self.search.settings.retry_failed:
+            self.tell(self.ledger.retry_failed())
         self.look()
         while True:
             self.start_all()
             if not self.workers.running:
+                self.look()
                 # Others' trials are waited for: one whose process dies comes back here.
                 if not any(trial.state.name in ("RUNNING", "WAITING") for trial in self.ledger.trials()):
-                    break
+                    return
                 time.sleep(LOOK_SECONDS)
-            for ended in self.workers.ended(LOOK_SECONDS):
-                self.close(ended)
+            self.close_all(self.workers.ended(LOOK_SECONDS))
             if time.monotonic() - self.looked > LOOK_SECONDS:
                 self.look()
-        self.look()
 
     def start_all(self) -> None:
         """Start trials while there is room and work."""
@@ -118,43 +121,47 @@ class Controller:
         """The tickets of trials that a batch has yet to start."""
         return {number: ticket for number, ticket in self.task.tickets.items() if number in self.mine}
 
-    def close(self, ended: Ended) -> None:
-        """See to it that the study knows how the trial ended.
+    def close_all(self, ended: Sequence[Ended]) -> None:
+        """See to it that the study knows how trials ended.
 
         Raises:
-            StorageError: for want of room; its parameters are enqueued again.
+            StorageError: for want of room; the parameters are enqueued again.
+            TrialError: too many failed.
         """
-        settled = self.ledger.ended(ended.number, outcome_of(ended))
-        self.mine.discard(ended.number)
-        if settled is not None:
-            self.display.settled(settled)
-        if disk_was_full(ended):
+        for each in ended:
+            self.close(each, outcome_of(each))
+        full = [each.number for each in ended if disk_was_full(each)]
+        if full:
             raise StorageError(
-                f"a trial must find room to write, but the disk was full in trial {ended.number}\n"
+                f"a trial must find room to write, but the disk was full in trial {', '.join(map(str, full))}\n"
                 "Free some space and type the same again: it goes on"
             )
-        self.look()
+        if ended:
+            self.look()
+
+    def close(self, ended: Ended, outcome: Outcome) -> None:
+        """Close the trial whose process ended, by `outcome` where it left no result."""
+        settled = self.ledger.ended(ended.number, outcome)
+        self.mine.discard(ended.number)
         error = None if ended.returned is None else ended.returned._return_value
-        self.note_failure(ended.number, error if isinstance(error, BaseException) else None)
+        self.error = error if isinstance(error, BaseException) else self.error
+        self.tell([] if settled is None else [settled])
 
-    def note_failure(self, number: int, error: BaseException | None) -> None:
-        """Count the trial where it failed for good, by `error` if that is known.
+    def tell(self, settled: Sequence[Settled]) -> None:
+        """Tell a person what was closed."""
+        for each in settled:
+            self.display.settled(each)
 
-        Raises:
-            TrialError: that was one too many.
-        """
-        trials = self.ledger.trials()
-        trial = trials[number]
-        if trial.state.name != "FAIL" or trial not in counted(trials):
-            return
-        self.failures.append((number, Outcome("failed", reason=reason_of(trial))))
-        allowed = self.search.settings.max_failure_rate * self.ledger.n_trials
-        if len(self.failures) > allowed:
+    def refuse_failures(self, trials: "list[FrozenTrial]") -> None:
+        """Raise a TrialError where more of all the study's trials failed than may."""
+        failures, allowed = failed(trials), self.search.settings.max_failure_rate * self.ledger.n_trials
+        if len(failures) > allowed:
             raise TrialError(
                 f"`hydra.sweeper.max_failure_rate` lets {allowed:g} of {self.ledger.n_trials} trials fail, but "
-                f"{len(self.failures)} did: {told(self.failures)}\n"
-                "Mend the cause and type the same again, or raise hydra.sweeper.max_failure_rate"
-            ) from error
+                f"{len(failures)} did: {told(failures)}\n"
+                "Mend the cause and add hydra.sweeper.retry_failed=true, which has them again, or raise "
+                "hydra.sweeper.max_failure_rate"
+            ) from self.error
 
     def end_late(self) -> None:
         """End the processes of a dead controller that take longer than they may; this one's own its Pool ends."""
@@ -165,24 +172,25 @@ class Controller:
             seconds = owner.seconds()
             if seconds is not None and seconds > allowed and end_group(owner.pid):
                 settled = self.ledger.ended_for(owner, number, Outcome("failed", reason=too_long(seconds)))
-                if settled is not None:
-                    self.display.settled(settled)
+                self.tell([] if settled is None else [settled])
 
     def look(self) -> None:
-        """Close what died elsewhere, and show how things stand."""
+        """Close what died elsewhere, and show how things stand.
+
+        Raises:
+            TrialError: more trials failed than `max_failure_rate` lets.
+        """
         self.end_late()
-        for settled in self.ledger.settle(self.mine):
-            self.display.settled(settled)
+        self.tell(self.ledger.settle(self.mine))
         trials = self.ledger.trials()
         self.display.look(trials, self.ledger.n_trials - len(counted(trials)))
         self.looked = time.monotonic()
+        self.refuse_failures(trials)
 
     def stop(self) -> None:
         """End the trials that run, and keep what they did."""
         for ended in self.workers.stop():
-            settled = self.ledger.ended(ended.number, outcome_of(ended, asked=True))
-            if settled is not None:
-                self.display.settled(settled)
+            self.close(ended, outcome_of(ended, asked=True))
 
 
 def outcome_of(ended: Ended, asked: bool = False) -> Outcome:
@@ -211,11 +219,11 @@ def disk_was_full(ended: Ended) -> bool:
     return ended.status == DISK_FULL_STATUS or (isinstance(error, BaseException) and disk_full(error))
 
 
-def told(failures: Sequence[tuple[int, Outcome]]) -> str:
+def told(failures: "Sequence[FrozenTrial]") -> str:
     """The failures of one reason together, the first line of it."""
     groups: dict[str, list[int]] = {}
-    for number, outcome in failures:
-        groups.setdefault((outcome.reason or "").partition("\n")[0], []).append(number)
+    for trial in failures:
+        groups.setdefault((reason_of(trial) or "no reason is known").partition("\n")[0], []).append(trial.number)
     return "; ".join(f"trial {', '.join(map(str, numbers))}: {text}" for text, numbers in groups.items())
 
 

@@ -217,6 +217,14 @@ class WandbMirror(Mirror):
         # The step is W&B's own: what a resumed online run tells again, the server has and does not take twice.
         self.run.log(dict(metrics), step=step)
 
+    def series(self, axis: str, rows: Mapping[int, Mapping[str, float]]) -> None:
+        """Take the metrics of `rows` over an axis of their own: W&B's steps only grow, and drop what comes late."""
+        self.run.define_metric(axis)
+        for name in {name for metrics in rows.values() for name in metrics}:
+            self.run.define_metric(name, step_metric=axis)
+        for place, metrics in rows.items():
+            self.run.log({axis: place, **metrics})
+
     def summarize(self, result: Mapping[str, Any]) -> None:
         others = {key: value for key, value in result.items() if key != "metrics" and value is not None}
         # The metrics at the top, as W&B shows and sorts them: of the adapter that was kept, not of the last step.

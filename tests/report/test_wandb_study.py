@@ -73,7 +73,7 @@ def test_stands_in_the_group_of_its_trials(mirrored):
 def test_has_the_history_by_trial_and_the_best_that_kept_its_constraints(mirrored):
     items = [record["history"]["item"] for record in mirrored(study(["minimize"])) if record["type"] == "history"]
     told = [
-        (item["_step"], item.get("trials/value"), item.get("best/value")) for item in items if "trials/value" in item
+        (item["trial"], item.get("trials/value"), item.get("best/value")) for item in items if "trials/value" in item
     ]
     assert told == [(0, 3.0, 3.0), (2, 2.0, 2.0), (3, 2.5, 2.0), (4, 1.0, None)]
 

@@ -1,5 +1,6 @@
 """Hydra's plugins of this package: thin classes; what they do is imported when they do it."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -16,8 +17,10 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from medbot_exp.errors import ConfigError
+from medbot_exp.errors import ConfigError, first_line
 from medbot_exp.sweep.options import PRUNERS, SAMPLERS, PrunerConf, SamplerConf
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -52,6 +55,7 @@ class OptunaConf:
     on_mismatch: str = "refuse"
     when: dict[str, Any] | None = field(default_factory=dict)
     constraints: Any = None
+    retry_failed: bool = False
 
 
 @dataclass
@@ -146,8 +150,13 @@ class OptunaSweeper(Sweeper):
         display = display_for(stderr_console(), search.directions, metrics, self.settings.n_jobs)
         try:
             sweeper.run(search, task, workers, display)
-        finally:
-            report(search, stdout_console())
+        except BaseException:
+            try:
+                report(search, stdout_console())
+            except Exception as error:  # the first one is to be told: this may well be of the same cause
+                log.warning("the study's files could not be written: %s: %s", type(error).__name__, first_line(error))
+            raise
+        report(search, stdout_console())
 
 
 class LocalLauncher(Launcher):
