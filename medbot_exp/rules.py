@@ -430,7 +430,11 @@ def positive(value: float) -> bool:
     return value > 0 and math.isfinite(value)
 
 
+# Those of a run's metrics that are known while its model trains.
+REPORTED = ("validation/loss", "validation/perplexity")
+
+
 def metrics_of(config: RunConfig) -> list[str]:
     """The metrics that a run of `config` ends with: those an objective can be."""
     benchmarks = [f"eval/{name}/accuracy" for name in config.benchmark]
-    return ["validation/loss", "validation/perplexity", *benchmarks, "trainable_parameters", "peak_memory_gib"]
+    return [*REPORTED, *benchmarks, "trainable_parameters", "peak_memory_gib"]

@@ -11,7 +11,7 @@ from medbot_exp.data.prepare import TokenizedRows
 from medbot_exp.errors import DivergenceError
 from medbot_exp.evaluation.benchmarks import cases
 from medbot_exp.evaluation.generate import write_answers
-from medbot_exp.evaluation.score import held_out_loss, perplexity
+from medbot_exp.evaluation.score import held_out_loss, held_out_metrics
 from medbot_exp.prompt import prompt_tokens, render
 from medbot_exp.rundir import RunDirectory, read_jsonl, write_jsonl
 
@@ -53,7 +53,7 @@ class Exam:
         if not math.isfinite(loss):
             remedy = "lower optimizer.lr" if phase == "after" else "try model.dtype=float32 trainer.precision=fp32"
             raise DivergenceError(f"the held-out loss must be finite, but was {loss} {phase} training; {remedy}")
-        metrics = {"validation/loss": loss, "validation/perplexity": perplexity(loss)}
+        metrics = held_out_metrics(loss)
         if self.items:
             predictions = cases.predict(model, self.tokenizer, self.items, self.shots, self.prompt, self.precision)
             metrics |= {"eval/cases/accuracy": cases.accuracy(predictions), "eval/cases/n": len(predictions)}

@@ -63,6 +63,11 @@ def perplexity(loss: float) -> float:
     return math.exp(loss) if loss < 700 else math.inf
 
 
+def held_out_metrics(loss: float) -> dict[str, float]:
+    """What a held-out `loss` in nats per token is recorded as: the metrics of medbot_exp.rules.REPORTED."""
+    return {"validation/loss": loss, "validation/perplexity": perplexity(loss)}
+
+
 def choice_log_likelihoods(
     model: Any, prompt: Sequence[int], options: Sequence[Sequence[int]], starts: Sequence[int], precision: Precision
 ) -> list[float]:

@@ -22,6 +22,7 @@ from medbot_exp.sweep.job import TrackedTask
 from medbot_exp.sweep.launch_local import slots_for, visible_gpus
 from medbot_exp.sweep.override_text import assignment, bare, plain
 from medbot_exp.sweep.plan import plan_of
+from medbot_exp.sweep.pruning import warn_where_nothing_is_pruned
 from medbot_exp.sweep.space import SearchSpace, read_space
 from medbot_exp.sweep.space_check import fractions, nothing_searched, sample_points, telling_points, unknown_keys
 from medbot_exp.sweep.storage import Address, address_of
@@ -149,7 +150,9 @@ def prepare(settings: Settings, config: DictConfig, context: HydraContext, argum
     pruner = build_pruner(settings.pruner, directions)
     points = sample_points(space, base)
     if own:
-        grid.check([loader.load_sweep_config(config, point) for point in points])
+        composed = [loader.load_sweep_config(config, point) for point in points]
+        grid.check(composed)
+        warn_where_nothing_is_pruned(pruner, base, composed)
         decide_mode_for_trials(typed(grid.without_hydra(base)).tracking)
     else:
         # What Hydra has to say of a key or an option, it says here instead of in the first trial that has it.

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import methodcaller
@@ -16,10 +16,11 @@ from medbot_exp.config import LoraConfig, LoraInit, RunConfig
 from medbot_exp.device import choose_precision
 from medbot_exp.errors import Interrupted, MedbotError, RunDirectoryError, StorageError, TrialPruned, resource_error
 from medbot_exp.evaluation.measure import Exam
-from medbot_exp.evaluation.score import perplexity
+from medbot_exp.evaluation.score import held_out_metrics
 from medbot_exp.report.console import stderr_console, stdout_console
 from medbot_exp.report.progress import progress_for
 from medbot_exp.report.summary import print_summary
+from medbot_exp.rules import REPORTED
 from medbot_exp.sweep.job import RunningTrial
 from medbot_exp.tasks.start import Inputs, gather, manifest_contents, prepare
 from medbot_exp.tracking import manifest
@@ -28,9 +29,6 @@ from medbot_exp.tracking.wandb import Place, open_mirror
 from medbot_exp.training.memory import keep_freed_memory, peak_memory_gib
 
 log = logging.getLogger(__name__)
-
-# The objectives that are known while a model trains, by its held-out loss.
-REPORTED: dict[str, Callable[[float], float]] = {"validation/loss": float, "validation/perplexity": perplexity}
 
 
 @dataclass
@@ -77,7 +75,7 @@ class Job:
         goals = list(self.config.objective.goals())
         if self.trial is None or len(goals) > 1 or goals[0] not in REPORTED:
             return False
-        self.trial.report(step, REPORTED[goals[0]](loss))
+        self.trial.report(step, held_out_metrics(loss)[goals[0]])
         return self.trial.should_prune()
 
 

@@ -24,7 +24,7 @@ from trl import SFTConfig, SFTTrainer
 from medbot_exp.config import OptimizerConfig, Precision, TrainerConfig
 from medbot_exp.data.prepare import TokenizedRows
 from medbot_exp.errors import DivergenceError, unwritable
-from medbot_exp.evaluation.score import held_out_loss, perplexity
+from medbot_exp.evaluation.score import held_out_loss, held_out_metrics
 from medbot_exp.rundir import RunDirectory
 from medbot_exp.tracking.record import Record
 
@@ -127,10 +127,7 @@ class Observer(TrainerCallback):
     def on_log(self, args, state, control, logs, **kwargs):
         if "eval_loss" in logs:
             self.losses[state.global_step] = logs["eval_loss"]
-            metrics = {
-                "validation/loss": logs["eval_loss"],
-                "validation/perplexity": perplexity(logs["eval_loss"]),
-            }
+            metrics = held_out_metrics(logs["eval_loss"])
         elif "loss" in logs:
             metrics = {ours: float(logs[theirs]) for theirs, ours in METRICS.items() if theirs in logs}
             metrics["train/tokens_per_second"] = self.meter.tokens_per_second()  # since the start or a resumption
