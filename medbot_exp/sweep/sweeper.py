@@ -112,7 +112,7 @@ class Controller:
         new = [number for number in others if number not in self.waited_for]
         if new:
             log.info(
-                "waiting for trial %s, which another process runs; one that shows no sign of life for %.0f s is given up",
+                "waiting for trial %s of other processes; one that shows no sign of life for %.0f s is given up",
                 ", ".join(map(str, new)),
                 STALE_SECONDS,
             )
