@@ -5,7 +5,6 @@ charts. The colours, for light and dark and for print, are in page.css.
 """
 
 import re
-from collections import Counter
 from collections.abc import Mapping
 from html import escape
 from importlib.resources import files
@@ -13,7 +12,7 @@ from urllib.parse import quote
 
 from medbot_exp.report.charts import curves, fronts, history, importances, kind, objective, parallel, slices
 from medbot_exp.report.progress import duration
-from medbot_exp.report.study import STATES, StudySummary, TrialRow, plain
+from medbot_exp.report.study import StudySummary, TrialRow, counts, plain
 from medbot_exp.report.svg import number, shown
 
 EMPTY = "<td>–</td>"
@@ -66,8 +65,8 @@ def page(summary: StudySummary, facts: Mapping[str, str], again: str | None) -> 
 
 def heading(summary: StudySummary, facts: Mapping[str, str]) -> str:
     """The study's name and what it came to in a line."""
-    states = Counter(row.state for row in summary.trials)
-    counted = ", ".join(f"{states[state]} {state}" for state in STATES.values() if states[state])
+    states = counts(row.state for row in summary.trials)
+    counted = ", ".join(f"{count} {state}" for state, count in states.items())
     told = {"trials": f"{len(summary.trials)}: {counted}" if summary.trials else "none has begun"}
     if len(summary.directions) > 1:
         told["Pareto front"] = f"{len(summary.best)} trials" if len(summary.best) != 1 else "1 trial"

@@ -14,7 +14,7 @@ from medbot_exp.config import RunConfig, TrackingName
 from medbot_exp.report.console import print_facts
 from medbot_exp.report.page import page
 from medbot_exp.report.progress import counted, duration
-from medbot_exp.report.study import Notes, StudySummary, TrialRow, summarize, write_experiment, write_trials_csv
+from medbot_exp.report.study import Notes, StudySummary, TrialRow, counts, summarize, write_experiment, write_trials_csv
 from medbot_exp.report.svg import number
 from medbot_exp.report.wandb_study import mirror_study
 from medbot_exp.rules import typed
@@ -100,9 +100,10 @@ def notes(trial: "FrozenTrial", folder: Path) -> Notes:
 
 def tally(summary: StudySummary) -> str:
     """How many trials there are of each state."""
-    states = [row.state for row in summary.trials]
-    counts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
-    return f"{counted(len(states), 'trial')}: {', '.join(counts)}"
+    states = counts(row.state for row in summary.trials)
+    return (
+        f"{counted(len(summary.trials), 'trial')}: {', '.join(f'{count} {state}' for state, count in states.items())}"
+    )
 
 
 def values(summary: StudySummary, row: TrialRow) -> str:

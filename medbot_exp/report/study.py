@@ -7,6 +7,7 @@ import csv
 import io
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,6 +97,12 @@ class StudySummary:
     importances: dict[str, float] | None
 
 
+def counts(states: Iterable[str]) -> dict[str, int]:
+    """How many of `states` there are of each, in the order of STATES."""
+    counter = Counter(states)
+    return {state: counter[state] for state in STATES.values() if counter[state]}
+
+
 def no_notes(trial: "FrozenTrial") -> Notes:
     """Nothing beside what Optuna knows."""
     return Notes()
@@ -150,12 +157,14 @@ def best_of(rows: list[TrialRow], directions: list[str]) -> list[TrialRow]:
         for row in rows
         if row.state == "complete" and row.feasible and row.values and not any(map(math.isnan, row.values))
     }
-    front = [
+    if len(directions) == 1:
+        first = min(losses, key=lambda number: (losses[number], number), default=None)
+        return [row for row in rows if row.number == first]
+    return [
         row
         for row in rows
         if row.number in losses and not any(dominates(other, losses[row.number]) for other in losses.values())
     ]
-    return front if len(directions) > 1 else front[:1]
 
 
 def dominates(left: list[float], right: list[float]) -> bool:

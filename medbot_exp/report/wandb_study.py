@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from medbot_exp.config import TrackingConfig
-from medbot_exp.report.study import Space, StudySummary, TrialRow, plain
+from medbot_exp.report.study import Space, StudySummary, TrialRow, counts, plain
 from medbot_exp.sweep.override_text import is_number
 from medbot_exp.tracking.wandb import Place, WandbMirror, decide_mode, open_mirror
 
@@ -79,9 +79,7 @@ def as_cell(value: Any, space: Space) -> Any:
 
 def headline(summary: StudySummary) -> dict[str, Any]:
     """How many trials there are of each state, and the best one or the Pareto front, where there is any."""
-    states = [row.state for row in summary.trials]
-    counts = {state: states.count(state) for state in dict.fromkeys(states)}
-    told: dict[str, Any] = {"states": counts}
+    told: dict[str, Any] = {"states": counts(row.state for row in summary.trials)}
     if len(summary.directions) > 1:
         told["pareto_front"] = [row.number for row in summary.best]
     elif summary.best:

@@ -158,8 +158,11 @@ def prepare(settings: Settings, config: DictConfig, context: HydraContext, argum
         # What Hydra has to say of a key or an option, it says here instead of in the first trial that has it.
         for point in telling_points(points, base):
             loader.load_sweep_config(config, point)
-    if settings.n_jobs > 1 and config.hydra.launcher._target_ == LOCAL:
+    if config.hydra.launcher._target_ == LOCAL:
         slots_for(settings.n_jobs, visible_gpus())
+        for key, default in (("n_jobs", 1), ("timeout_seconds", None)):
+            if config.hydra.launcher[key] != default:
+                log.warning("hydra.launcher.%s is for grids, and ignored: a search has hydra.sweeper.%s", key, key)
     folder = Path(str(config.hydra.sweep.dir))
     given = settings.storage
     storage = instantiate(given) if OmegaConf.is_config(given) or isinstance(given, Mapping) else given

@@ -14,7 +14,7 @@ from medbot_exp.sweep.job import TrackedTask, reason
 from medbot_exp.sweep.launch_batches import Batches
 from medbot_exp.sweep.launch_local import Ended, Pool, end_group, too_long
 from medbot_exp.sweep.outcome import Outcome
-from medbot_exp.sweep.owner import beating
+from medbot_exp.sweep.owner import STALE_SECONDS, beating
 from medbot_exp.sweep.search import Search
 from medbot_exp.sweep.study import Settled, Ticket, counted, failed, reason_of
 
@@ -84,6 +84,7 @@ class Controller:
         self.ledger = search.ledger()
         self.error: BaseException | None = None  # of the last trial that raised one
         self.mine: set[int] = set()
+        self.waited_for: set[int] = set()
         self.looked = -LOOK_SECONDS
 
     def work(self) -> None:
@@ -96,12 +97,26 @@ class Controller:
             if not self.workers.running:
                 self.look()
                 # Others' trials are waited for: one whose process dies comes back here.
-                if not any(trial.state.name in ("RUNNING", "WAITING") for trial in self.ledger.trials()):
+                states = {trial.number: trial.state.name for trial in self.ledger.trials()}
+                others = [number for number, state in states.items() if state == "RUNNING"]
+                if not others and "WAITING" not in states.values():
                     return
+                self.say_waiting(others)
                 time.sleep(LOOK_SECONDS)
             self.close_all(self.workers.ended(LOOK_SECONDS))
             if time.monotonic() - self.looked > LOOK_SECONDS:
                 self.look()
+
+    def say_waiting(self, others: Sequence[int]) -> None:
+        """Tell a person once which trials of other processes are waited for."""
+        new = [number for number in others if number not in self.waited_for]
+        if new:
+            log.info(
+                "waiting for trial %s of other processes; one that shows no sign of life for %.0f s is given up",
+                ", ".join(map(str, new)),
+                STALE_SECONDS,
+            )
+            self.waited_for.update(new)
 
     def start_all(self) -> None:
         """Start trials while there is room and work."""

@@ -6,10 +6,11 @@ from campaign.contestants import Ours
 from campaign.judge import Row, judge, recoveries
 from campaign.ledger import Event
 
-# One of each kind, spread over a trial's life: a ticket without a process, a claim without a report, a result that was
-# not told, a successor that was enqueued before its predecessor failed.
+# Spread over a trial's life: a ticket without a process, a claim without a report, a result that was not told, another
+# try that was promised.
 POINTS = [
     ("first", "controller:ticket:0:after"),
+    ("first", "trial:claim:0:after"),
     ("first", "trial:rename:0:after"),
     ("repeated", "controller:enqueue:0:after"),
 ]

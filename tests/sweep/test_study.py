@@ -1,18 +1,23 @@
 """The ledger of a study, as a controller and a job of one process see it: what neither may undo of the other's."""
 
+import json
+import math
 import sqlite3
 import threading
+import time
 
 import optuna
 import pytest
 from omegaconf import OmegaConf
 
+from medbot_exp.errors import ConfigError
 from medbot_exp.sweep import storage as storage_module
+from medbot_exp.sweep import study as study_module
 from medbot_exp.sweep.job import RunningTrial, TrackedTask, TrialLost
 from medbot_exp.sweep.outcome import Outcome, read_outcome
 from medbot_exp.sweep.space import SearchSpace
 from medbot_exp.sweep.storage import Address, file_url
-from medbot_exp.sweep.study import TICKET, Ledger, Place, open_study, tell
+from medbot_exp.sweep.study import JOB, TICKET, Ledger, Place, open_study, tell
 
 SAMPLER, PRUNER = optuna.samplers.RandomSampler(seed=0), optuna.pruners.NopPruner()
 
@@ -23,13 +28,13 @@ def place(tmp_path):
 
 
 @pytest.fixture
-def controller(place):
+def controller(place, tmp_path):
     """controller(): a new one of the study."""
     space = SearchSpace({"x": optuna.distributions.FloatDistribution(0, 1)}, {}, {}, {}, None, None)
 
     def start() -> Ledger:
-        study = open_study(place, ["minimize"], SAMPLER, PRUNER, {})
-        return Ledger(place, study, space, OmegaConf.create(), 1, 1)
+        study = open_study(place, ["minimize"], SAMPLER, PRUNER, {}, tmp_path)
+        return Ledger(place, study, space, OmegaConf.create(), 1, 1, None)
 
     return start
 
@@ -124,3 +129,73 @@ def test_a_study_that_is_locked_is_waited_for(controller, place, monkeypatch):
     assert controller().trials() == []
     release.join()
     holder.close()
+
+
+ELSEWHERE = {"place": "another host", "pid": 1, "started": "1"}
+
+
+def move(ledger, trial, note):
+    """Let a note of `trial` be by a process of another host."""
+    content = {**trial.system_attrs[note], "owner": ELSEWHERE}
+    ledger.storage.set_trial_system_attr(trial._trial_id, note, content)
+
+
+def test_a_ticket_of_another_host_is_kept_as_long_as_its_controller_beats(controller, monkeypatch):
+    monkeypatch.setattr(study_module, "STALE_SECONDS", 0.3)
+    here, there = controller(), controller()
+    ticket = there.next()
+    move(there, there.trial(ticket.number), TICKET)
+    for count in range(5):  # as long as it may take in a queue
+        there.beat(count)
+        assert here.next() is None
+        time.sleep(0.2)
+    time.sleep(0.2)
+    again = here.next()
+    assert again.number == ticket.number and again.key != ticket.key
+
+
+def test_a_job_that_waited_long_for_its_process_is_not_dead_when_it_begins(controller, place, tmp_path, monkeypatch):
+    monkeypatch.setattr(study_module, "STALE_SECONDS", 0.3)
+    here, there = controller(), controller()
+    ticket = there.next()
+    move(there, there.trial(ticket.number), TICKET)
+    assert here.next() is None
+    time.sleep(0.4)
+    claimed(place, ticket, tmp_path / "0")
+    move(there, there.trial(ticket.number), JOB)
+    assert here.settle(()) == []
+    time.sleep(0.4)
+    (settled,) = here.settle(())
+    assert settled.outcome.state == "died"
+
+
+def test_only_jobs_of_dead_controllers_are_for_others_to_end(controller, place, tmp_path):
+    here, there = controller(), controller()
+    ticket = there.next()
+    running = claimed(place, ticket, tmp_path / "0")
+    assert here.jobs(()) == []
+    trial = there.trial(ticket.number)
+    dead = {**trial.system_attrs[TICKET], "owner": {"place": here.owner.place, "pid": 0, "started": ""}}
+    there.storage.set_trial_system_attr(trial._trial_id, TICKET, dead)
+    assert [number for number, _ in here.jobs(())] == [running.number]
+    assert here.jobs((running.number,)) == []
+
+
+def test_a_directory_belongs_to_one_study(controller, place, tmp_path):
+    controller()
+    assert json.loads((tmp_path / "study.json").read_text())["name"] == "study"
+    other = Place(Address(file_url("sqlite", tmp_path / "other.db")), "study")
+    with pytest.raises(ConfigError, match="a directory of its own.*holds the trials of another"):
+        open_study(other, ["minimize"], SAMPLER, PRUNER, {}, tmp_path)
+    (tmp_path / "old" / "0" / ".hydra").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="holds the trials of another"):
+        open_study(other, ["minimize"], SAMPLER, PRUNER, {}, tmp_path / "old")
+    assert not (tmp_path / "old" / "study.json").exists()
+
+
+def test_a_plan_is_compared_as_the_storage_keeps_it(place, tmp_path):
+    plan = {"table": {1: "a"}, "bound": math.nan}
+    for _ in range(2):
+        open_study(place, ["minimize"], SAMPLER, PRUNER, plan, tmp_path)
+    with pytest.raises(ConfigError, match="table.1: a there, b here"):
+        open_study(place, ["minimize"], SAMPLER, PRUNER, {**plan, "table": {1: "b"}}, tmp_path)

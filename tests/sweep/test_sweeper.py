@@ -88,6 +88,7 @@ def test_the_same_command_again_runs_only_what_is_missing(sweep, tmp_path):
     finished, found = sweep("hydra.sweeper.n_trials=3")
     assert (finished.status, states(found)) == (0, ["COMPLETE"] * 3)
     assert sorted(begun(tmp_path)) == [0, 1, 2]
+    assert len({trial.params["+x"] for trial in found}) == 3  # a seed makes no command draw the same again
     assert all(trial.value == trial.params["+x"] ** 2 + trial.params["+y"] ** 2 for trial in found)
 
 
@@ -131,6 +132,39 @@ def test_too_many_failures_end_the_search_with_their_reason(sweep):
     assert finished.status == 1
     assert states(found) == ["FAIL"] * 2
     assert "lets 1 of 4 trials fail, but 2 did: trial 0, 1: ValueError: 41" in finished.stderr
+
+
+def test_failures_count_over_all_commands_and_are_had_again_where_asked(sweep, tmp_path):
+    overrides = ("hydra.sweeper.max_failure_rate=0.25", "hydra.sweeper.n_jobs=1")
+    sweep(*overrides, do="raise ValueError(41)")
+    finished, found = sweep(*overrides)
+    assert finished.status == 1
+    assert "hydra.sweeper.retry_failed=true" in finished.stderr
+    assert states(found) == ["FAIL"] * 2
+    finished, found = sweep(*overrides, "hydra.sweeper.retry_failed=true")
+    assert finished.status == 0, finished.stderr
+    assert states(found) == ["FAIL"] * 2 + ["COMPLETE"] * 4
+    assert [trial.params for trial in found[2:4]] == [trial.params for trial in found[:2]]
+
+
+def test_brute_force_tries_each_point_once(sweep):
+    points = ("hydra/sweeper/sampler=brute_force", "+x=choice(1,2)", "+y=choice(0,5)", "+hydra.sweeper.when.y='x=1'")
+    do = "from omegaconf import open_dict\nwith open_dict(cfg): cfg.setdefault('y', 0)"
+    finished, found = sweep(*points, "hydra.sweeper.n_trials=9", "hydra.sweeper.n_jobs=1", do=do)
+    assert finished.status == 0, finished.stderr
+    tried = sorted((trial.params["+x"], trial.params.get("+y")) for trial in found)
+    assert tried == [(1, 0), (1, 5), (2, None)]
+
+
+def test_the_results_of_another_study_are_not_taken_for_its_own(sweep, tmp_path):
+    sweep("hydra.sweeper.n_trials=1")
+    other = (f"hydra.sweeper.storage='journal:///{tmp_path}/other.log'", "hydra.sweeper.n_trials=1")
+    finished, _ = sweep(*other)
+    assert finished.status == 1 and "holds the trials of another" in finished.stderr
+    assert begun(tmp_path) == [0]
+    finished, _ = sweep(*other, "hydra.sweeper.on_mismatch=new")
+    assert finished.status == 0, finished.stderr
+    assert (tmp_path / "study-2" / "0" / "trial.json").is_file()
 
 
 def test_a_killed_trial_is_tried_again_under_a_new_number(sweep, tmp_path):
@@ -244,6 +278,7 @@ def test_two_controllers_share_one_study(sweep, tmp_path):
     both = [subprocess.Popen([sys.executable, *arguments], cwd=tmp_path, env=environment) for _ in range(2)]
     assert [controller.wait(100) for controller in both] == [0, 0]
     assert states(trials(tmp_path)) == ["COMPLETE"] * 7
+    assert len({trial.params["+x"] for trial in trials(tmp_path)}) == 7
     assert sorted(begun(tmp_path)) == list(range(7))
 
 

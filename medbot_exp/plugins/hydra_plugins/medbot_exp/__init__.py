@@ -135,8 +135,8 @@ class OptunaSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         assert self.config is not None and self.hydra_context is not None and self.task_function is not None
         from medbot_exp.report.console import stderr_console, stdout_console
+        from medbot_exp.report.live import display_for
         from medbot_exp.report.results import metric_names, report
-        from medbot_exp.report.sweep import display_for
         from medbot_exp.sweep import sweeper
         from medbot_exp.sweep.search import prepare
 

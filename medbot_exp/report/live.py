@@ -14,7 +14,7 @@ from rich.table import Table
 
 from medbot_exp.errors import first_line
 from medbot_exp.report.progress import duration
-from medbot_exp.report.study import STATES
+from medbot_exp.report.study import STATES, Notes, best_of, counts, row_of
 from medbot_exp.report.svg import number, shown
 from medbot_exp.sweep.study import JOB, Settled, counted, reason_of
 
@@ -98,15 +98,13 @@ class Board:
 
     def caption(self, trials: "list[FrozenTrial]", left: int) -> str:
         """How many trials there are of each state, the best, which may have left the rows, and the time left."""
-        counts = {name: sum(STATES[trial.state.name] == name for trial in trials) for name in STATES.values()}
-        parts = [f"{count} {name}" for name, count in counts.items() if count] + (
-            [f"{left} to come"] if left > 0 else []
-        )
+        states = counts(STATES[trial.state.name] for trial in trials)
+        parts = [f"{count} {name}" for name, count in states.items()] + ([f"{left} to come"] if left > 0 else [])
         best = best_number(trials, self.directions)
         if best is not None:
             parts.append(f"best {shown_value(trials[best])} (trial {best})")
         done = [seconds_of(trial) for trial in trials if trial.state.name in ("COMPLETE", "PRUNED")]
-        todo = max(left, 0) + counts["running"] + counts["waiting"]
+        todo = max(left, 0) + states.get("running", 0) + states.get("waiting", 0)
         if done and todo:
             parts.append(f"about {duration(statistics.fmean(done) * todo / self.n_jobs)} left")
         return "  " + ", ".join(parts)
@@ -158,13 +156,8 @@ def best_number(trials: "list[FrozenTrial]", directions: Sequence[str]) -> int |
     """The number of the best complete trial of one objective; None where there is none, or are several."""
     if len(directions) > 1:
         return None
-    sign = 1 if directions[0] == "minimize" else -1
-    values = [
-        (sign * trial.values[0], trial.number)
-        for trial in trials
-        if trial.state.name == "COMPLETE" and all(bound <= 0 for bound in trial.constraints.values())
-    ]
-    return min(values)[1] if values else None
+    best = best_of([row_of(trial, Notes()) for trial in trials], list(directions))
+    return best[0].number if best else None
 
 
 def seconds_of(trial: "FrozenTrial") -> float:
