@@ -10,7 +10,7 @@ import yaml
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from medbot_exp.config import RunConfig, TrackingName
+from medbot_exp.config import RunConfig, TrackingName, conf_directory
 from medbot_exp.report.console import print_facts
 from medbot_exp.report.page import page
 from medbot_exp.report.progress import counted, duration
@@ -136,7 +136,9 @@ def experiment(search: Search, overrides: list[str]) -> dict[str, str]:
         return {}
     folder = RunDirectory(search.folder)
     typed = f"python -m medbot_exp --config-dir={folder} +experiment=best"
-    choices = {group for group in search.base.hydra.runtime.choices if not group.startswith("hydra/")}
+    # Of a group of which nothing is chosen, as by benchmark=[], the composed config knows nothing.
+    groups = {path.name for path in conf_directory().iterdir() if path.is_dir()} | {*search.base.hydra.runtime.choices}
+    choices = {group for group in groups if group.partition("/")[0] != "hydra"}
     path = search.folder / "experiment" / "best.yaml"
     own = [word for word in overrides if not word.startswith("study=")]
     write_experiment(path, own, choices, [f"The best trial of the study {search.place.name}.   {typed}"])
