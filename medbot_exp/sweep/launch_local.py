@@ -221,8 +221,10 @@ def slots_for(n_jobs: int, gpus: Sequence[str]) -> list[dict[str, str]]:
             f"use hydra.sweeper.n_jobs={len(gpus)}, or CUDA_VISIBLE_DEVICES= for the CPU"
         )
     threads = max(1, cores() // n_jobs)
-    # Who set one knows better.
-    share = {name: str(threads) for name in THREAD_VARIABLES if name not in os.environ}
+    # Who set one knows better, and the libraries take the first one's number where theirs is not set.
+    share = (
+        {} if any(name in os.environ for name in THREAD_VARIABLES) else dict.fromkeys(THREAD_VARIABLES, str(threads))
+    )
     return [{**share, **({"CUDA_VISIBLE_DEVICES": gpus[slot]} if gpus else {})} for slot in range(n_jobs)]
 
 

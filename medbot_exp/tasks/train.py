@@ -259,7 +259,7 @@ def perform(job: Job, record: Record, resumed_from: int | None) -> tuple[dict[st
         "trainable_parameters": prepared.trainable_parameters,
     }
     if outcome.pruned:
-        log.info("pruned after step %d of %d: other trials do better", outcome.step, outcome.steps)
+        log.info("pruned after step %d of %d", outcome.step, outcome.steps)
         metrics = {key: value for key, value in record.known(outcome.step).items() if key.startswith("validation/")}
         ended = {"status": "pruned", "objective": {}, "metrics": metrics, "before": before}
         done["peak_memory_gib"] = round(peak_memory_gib(device), 3)
