@@ -117,6 +117,8 @@ def entrypoint() -> None:
         if flags and HELP_FLAGS.issuperset(flags):
             print(help_text(overrides))
         else:
+            if is_chosen(overrides, "sweep") and not {"-m", "--multirun"} & set(flags):
+                print("medbot_exp: one run, with what +sweep= sets for its trials; to search, add -m", file=sys.stderr)
             sys.argv[1:] = [*flags, *overrides, *sweeper_of(flags, overrides)]  # Hydra's parser wants this order
             main()
     except KeyboardInterrupt as stop:
@@ -167,8 +169,13 @@ def sweeper_of(flags: Sequence[str], overrides: Sequence[str]) -> list[str]:
 
     In conf/config.yaml it would prevail over the sweeper that a +sweep= chooses.
     """
-    chosen = any(word.startswith(("hydra/sweeper=", "+sweep=", "++sweep=")) for word in overrides)
+    chosen = is_chosen(overrides, "hydra/sweeper") or is_chosen(overrides, "sweep")
     return ["hydra/sweeper=grid"] if {"-m", "--multirun"} & set(flags) and not chosen else []
+
+
+def is_chosen(overrides: Sequence[str], group: str) -> bool:
+    """Whether `overrides` choose an option of `group`."""
+    return any(word.lstrip("+").startswith(f"{group}=") for word in overrides)
 
 
 def help_text(overrides: list[str]) -> str:

@@ -13,10 +13,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from medbot_exp.errors import first_line
+from medbot_exp.report.progress import counted as plural
 from medbot_exp.report.progress import duration
-from medbot_exp.report.study import STATES, Notes, best_of, counts, row_of
+from medbot_exp.report.study import RETRIED, STATES, Notes, best_of, counts, row_of
 from medbot_exp.report.svg import number, shown
-from medbot_exp.sweep.study import JOB, Settled, counted, reason_of
+from medbot_exp.sweep.study import JOB, RETRY_OF, Settled, counted, reason_of
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -39,7 +40,7 @@ class Lines:
         """Tell what is new in `trials`."""
         if not self.known and any(trial.state.is_finished() for trial in trials):
             finished = sum(trial.state.is_finished() for trial in counted(trials))
-            log.info("going on with the study: %d trials finished, %d to come", finished, left)
+            log.info("going on with the study: %s finished, %d to come", plural(finished, "trial"), max(left, 0))
             self.states = {trial.number: trial.state.name for trial in trials if trial.state.is_finished()}
         self.known = True
         for trial in trials:
@@ -86,9 +87,10 @@ class Board:
         table.add_column("\n".join(self.metrics), justify="right")
         table.add_column("time", justify="right", no_wrap=True)
         best = best_number(trials, self.directions)
+        again = {trial.user_attrs.get(RETRY_OF) for trial in trials}
         begun = [trial for trial in trials if trial.state.name != "WAITING"]
         for trial in begun[-ROWS:]:
-            state = "best" if trial.number == best else STATES[trial.state.name]
+            state = "best" if trial.number == best else RETRIED if trial.number in again else STATES[trial.state.name]
             step = "" if trial.last_step is None else str(trial.last_step)
             value = shown_value(trial)
             style = "bold" if trial.number == best else "dim" if trial.state.name == "FAIL" else ""
@@ -98,7 +100,8 @@ class Board:
 
     def caption(self, trials: "list[FrozenTrial]", left: int) -> str:
         """How many trials there are of each state, the best, which may have left the rows, and the time left."""
-        states = counts(STATES[trial.state.name] for trial in trials)
+        again = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+        states = counts(RETRIED if trial.number in again else STATES[trial.state.name] for trial in trials)
         parts = [f"{count} {name}" for name, count in states.items()] + ([f"{left} to come"] if left > 0 else [])
         best = best_number(trials, self.directions)
         if best is not None:

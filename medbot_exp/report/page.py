@@ -104,7 +104,7 @@ def failures(summary: StudySummary) -> str:
     """Why trials failed, each reason once."""
     trials: dict[str, list[int]] = {}
     for row in summary.trials:
-        if row.reason:
+        if row.reason and row.state == "failed":
             trials.setdefault(row.reason, []).append(row.number)
     listed = "".join(
         f"<li>{escape(reason)} <span>(trial {', '.join(map(str, numbers))})</span></li>"

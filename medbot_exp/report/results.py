@@ -18,8 +18,9 @@ from medbot_exp.report.study import Notes, StudySummary, TrialRow, counts, summa
 from medbot_exp.report.svg import number
 from medbot_exp.report.wandb_study import mirror_study
 from medbot_exp.rules import typed
-from medbot_exp.rundir import HydraFiles, RunDirectory, write_text
+from medbot_exp.rundir import HydraFiles, RunDirectory, leaves, write_text
 from medbot_exp.sweep.grid import without_hydra
+from medbot_exp.sweep.override_text import written
 from medbot_exp.sweep.search import Search
 from medbot_exp.sweep.study import RETRY_OF, directory_of, overrides_of, reason_of, run_id
 from medbot_exp.tracking.wandb import Place as WandbPlace
@@ -47,8 +48,8 @@ def report(search: Search, console: Console) -> None:
     if summary.best:
         best = summary.best[0]
         overrides = overrides_of(search.ledger().trial(best.number))
-        again = command(search, best, overrides)
-        if len(summary.best) == 1:
+        if len(summary.directions) == 1:
+            again = command(search, best, overrides)
             facts["best"] = f"trial {best.number}, {values(summary, best)}: {parameters(best)}"
             facts["again"] = again
             facts |= experiment(search, overrides)
@@ -140,9 +141,33 @@ def experiment(search: Search, overrides: list[str]) -> dict[str, str]:
     groups = {path.name for path in conf_directory().iterdir() if path.is_dir()} | {*search.base.hydra.runtime.choices}
     choices = {group for group in groups if group.partition("/")[0] != "hydra"}
     path = search.folder / "experiment" / "best.yaml"
-    own = [word for word in overrides if not word.startswith("study=")]
+    folders = [Path(each.path) for each in search.base.hydra.runtime.config_sources if each.schema == "file"]
+    own = [word for word in expanded(overrides, folders) if not word.startswith("study=")]
     write_experiment(path, own, choices, [f"The best trial of the study {search.place.name}.   {typed}"])
     return {"as a config": typed}
+
+
+def expanded(overrides: Sequence[str], folders: Sequence[Path]) -> list[str]:
+    """`overrides` with what a +sweep= sets for its trials in its place: a run by itself, and a grid, has no use for it.
+
+    Args:
+        folders: those of config files, the first one prevailing.
+    """
+    words: list[str] = []
+    for word in overrides:
+        group, _, option = word.lstrip("+").partition("=")
+        files = [folder / "sweep" / f"{option}.yaml" for folder in folders] if group == "sweep" else []
+        file = next((file for file in files if file.is_file()), None)
+        if file is None:
+            words.append(word)
+            continue
+        preset: Any = OmegaConf.to_container(OmegaConf.load(file))
+        chosen = [entry for entry in preset.pop("defaults", []) if isinstance(entry, dict)]
+        pairs = [(key.removeprefix("override ").lstrip("/"), value) for entry in chosen for key, value in entry.items()]
+        words += [f"{group}={value}" for group, value in pairs if not group.startswith("hydra/")]
+        preset.pop("hydra", None)
+        words += [f"{key}={written(value)}" for key, value in (leaves(preset) if preset else ())]
+    return words
 
 
 def write_results(path: Path, summary: StudySummary) -> None:

@@ -9,7 +9,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
+# A trial that came to no end and was tried again under another number.
+RETRIED = "retried"
 FEWEST_FOR_IMPORTANCES = 4
 # PED-ANOVA asks what sets the best trials apart from all; its authors want five of the best to ask that of.
 BEST_FOR_IMPORTANCES = 5
@@ -47,7 +49,7 @@ class TrialRow:
     """A trial.
 
     Attributes:
-        state: complete, pruned, failed, running or waiting.
+        state: complete, pruned, failed, running, waiting, or retried: its place was taken by another try.
         values: one per objective; Optuna gives a pruned trial its last reported value.
         intermediate: reported value by step.
         feasible: whether it keeps every constraint; true where it has none.
@@ -100,7 +102,7 @@ class StudySummary:
 def counts(states: Iterable[str]) -> dict[str, int]:
     """How many of `states` there are of each, in the order of STATES."""
     counter = Counter(states)
-    return {state: counter[state] for state in STATES.values() if counter[state]}
+    return {state: counter[state] for state in (*STATES.values(), RETRIED) if counter[state]}
 
 
 def no_notes(trial: "FrozenTrial") -> Notes:
@@ -122,6 +124,8 @@ def summarize(
     several = len(directions) > 1
     fallback = [f"value {index}" for index in range(len(directions))] if several else ["value"]
     rows = [row_of(trial, describe(trial)) for trial in frozen]
+    again = {row.retry_of for row in rows}
+    rows = [replace(row, state=RETRIED) if row.state == "failed" and row.number in again else row for row in rows]
     return StudySummary(
         name=study.study_name,
         directions=directions,

@@ -13,6 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from medbot_exp.errors import first_line
+from medbot_exp.rundir import leaves
 from medbot_exp.sweep.config_keys import choices_of, exists
 from medbot_exp.sweep.distributions import Searched
 from medbot_exp.sweep.override_text import bare, equal, is_number, plain, value_of, written
@@ -53,7 +54,8 @@ def read_conditions(
     Those of a key that the command line gives a value to are passed over, so that a sweep can be narrowed from there.
     """
     conditions: dict[str, tuple[Condition, ...]] = {}
-    for name, texts in when.items():
+    # +hydra.sweeper.when.lora.dropout=... makes dicts of the dots.
+    for name, texts in leaves(dict(when)) if when else ():
         if bare(name) not in entries:
             close = difflib.get_close_matches(bare(name), entries, n=1)
             faults.append(

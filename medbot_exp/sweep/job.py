@@ -4,7 +4,7 @@ Any Hydra application's task function can ask for `current_trial()` to report to
 
     trial = current_trial()
     if trial is not None:
-        trial.report(step, loss)
+        trial.report(loss, step)
         if trial.should_prune():
             raise optuna.TrialPruned
 """
@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,13 +76,16 @@ class RunningTrial:
         """The study's name."""
         return self.study.study_name
 
-    def report(self, step: int, value: float) -> None:
-        """Tell the study the objective's value at `step`.
+    def report(self, value: float, step: int) -> None:
+        """Tell the study the objective's value at `step`; arguments as in optuna.Trial.report.
 
         Raises:
             TrialLost: the study gave this trial up.
+            ValueError: `step` is no whole number from 0 on.
         """
-        self._write(lambda: self._storage.set_trial_intermediate_value(self.trial_id, step, float(value)))
+        if not isinstance(step, Integral) or step < 0:
+            raise ValueError(f"`step` must be a whole number from 0 on, but got {step!r}; report(value, step)")
+        self._write(lambda: self._storage.set_trial_intermediate_value(self.trial_id, int(step), float(value)))
 
     def should_prune(self) -> bool:
         """Whether the study wants the trial to end here.

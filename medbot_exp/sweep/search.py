@@ -197,21 +197,32 @@ def fixed_config(config: DictConfig, loader: ConfigLoader, space: SearchSpace) -
 
 def setting_faults(settings: Settings) -> list[str]:
     """What to say of the numbers in hydra.sweeper that cannot be."""
+    own = "hydra.sweeper"
     rules = [
-        ("n_trials >= 1", settings.n_trials >= 1, "n_trials", "it counts trials"),
-        ("n_jobs >= 1", settings.n_jobs >= 1, "n_jobs", "it counts trials at a time"),
-        ("0 <= max_failure_rate <= 1", 0 <= settings.max_failure_rate <= 1, "max_failure_rate", "try 0.5"),
-        ("max_retry >= 0", settings.max_retry >= 0, "max_retry", "0 tries none again"),
+        (f"`{own}.n_trials >= 1` must hold", settings.n_trials >= 1, "n_trials", "it counts trials"),
+        (f"`{own}.n_jobs >= 1` must hold", settings.n_jobs >= 1, "n_jobs", "it counts trials at a time"),
         (
-            "timeout_seconds > 0",
+            f"`0 <= {own}.max_failure_rate <= 1` must hold",
+            0 <= settings.max_failure_rate <= 1,
+            "max_failure_rate",
+            "try 0.5",
+        ),
+        (f"`{own}.max_retry >= 0` must hold", settings.max_retry >= 0, "max_retry", "0 tries none again"),
+        (
+            f"`{own}.timeout_seconds > 0` must hold",
             settings.timeout_seconds is None or settings.timeout_seconds > 0,
             "timeout_seconds",
             "null waits for ever",
         ),
-        ("on_mismatch", settings.on_mismatch in ("refuse", "new"), "on_mismatch", "it is refuse or new"),
+        (
+            f"`{own}.on_mismatch` must be refuse or new",
+            settings.on_mismatch in ("refuse", "new"),
+            "on_mismatch",
+            "new begins another study beside it",
+        ),
     ]
     return [
-        f"`hydra.sweeper.{rule}` must hold, but got hydra.sweeper.{key}={getattr(settings, key)}; {remedy}"
+        f"{rule}, but got {own}.{key}={getattr(settings, key)}; {remedy}"
         for rule, holds, key, remedy in rules
         if not holds
     ]

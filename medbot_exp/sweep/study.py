@@ -136,10 +136,12 @@ def _open_study(
                 f"a study goes on with the command that began it, but {place.name} differs in\n{shown}{more}\n"
                 "Type its own command, or add hydra.sweeper.on_mismatch=new for a new study beside it"
             )
-        uid = attrs[UID] if PLAN in attrs else uuid.uuid4().hex
+        uid = attrs.get(UID) or uuid.uuid4().hex
+        if UID not in attrs:
+            # Before the directory is claimed for it: a crash between the two leaves a study that can go on.
+            storage.set_study_system_attr(study._study_id, UID, uid)
         claim_folder(folder, place, uid)
         if PLAN not in attrs:
-            storage.set_study_system_attr(study._study_id, UID, uid)
             storage.set_study_system_attr(study._study_id, PLAN, dict(plan))
     return study
 

@@ -1,13 +1,16 @@
 """The controller of a search: asks for trials, starts them, closes what they leave open, until n_trials are done."""
 
 import logging
+import shlex
+import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hydra.plugins.launcher import Launcher
 
-from medbot_exp.errors import StorageError, TrialError, disk_full
+from medbot_exp.errors import Interrupted, StorageError, TrialError, disk_full
 from medbot_exp.sweep import launch_submitit
 from medbot_exp.sweep.child import DISK_FULL_STATUS
 from medbot_exp.sweep.job import TrackedTask, reason
@@ -69,6 +72,11 @@ def run(search: Search, task: TrackedTask, workers: Workers, display: Display) -
     try:
         with beating(controller.ledger.beat):
             controller.work()
+    except KeyboardInterrupt as stop:
+        controller.stop()
+        words = sys.argv[1:] if Path(sys.argv[0]).name == "__main__.py" else sys.argv
+        program = ["python", "-m", "medbot_exp"] if words is not sys.argv else ["python"]
+        raise Interrupted(f"To go on, type the same again: {shlex.join([*program, *words])}") from stop
     except BaseException:
         controller.stop()
         raise

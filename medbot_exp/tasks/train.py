@@ -75,7 +75,7 @@ class Job:
         goals = list(self.config.objective.goals())
         if self.trial is None or len(goals) > 1 or goals[0] not in REPORTED:
             return False
-        self.trial.report(step, held_out_metrics(loss)[goals[0]])
+        self.trial.report(held_out_metrics(loss)[goals[0]], step)
         return self.trial.should_prune()
 
 

@@ -27,7 +27,7 @@ CASES = [
     ),
     (
         ["hydra.sweeper.params={lora.rr: '1,2'}"],
-        ["`hydra.sweeper.params.lora.rr` is no key yet", "+hydra.sweeper.params"],
+        ["`lora.rr` must be a key of the config", "did you mean lora.r?"],
     ),
     (
         ["optimizer.lr=interval(1e-4,1e-3)", "hydra/sweeper/sampler=grid"],

@@ -6,9 +6,10 @@ from campaign.contestants import Ours
 from campaign.judge import Row, judge, recoveries
 from campaign.ledger import Event
 
-# Spread over a trial's life: a ticket without a process, a claim without a report, a result that was not told, another
-# try that was promised.
+# Spread over a study's life: a directory that was claimed before the plan was kept, a ticket without a process, a claim
+# without a report, a result that was not told, another try that was promised.
 POINTS = [
+    ("first", "controller:rename:0:after"),
     ("first", "controller:ticket:0:after"),
     ("first", "trial:claim:0:after"),
     ("first", "trial:rename:0:after"),

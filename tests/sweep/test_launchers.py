@@ -40,7 +40,7 @@ if __name__ == "__main__":
 
 PRUNED = """
 for step in range(3):
-    trial.report(step, trial.number)
+    trial.report(trial.number, step)
     if trial.should_prune(): raise optuna.TrialPruned
 while trial.number == 0 and len((folder / "ledger").read_text().splitlines()) < 2: time.sleep(0.1)
 """

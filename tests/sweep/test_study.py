@@ -113,7 +113,7 @@ def test_a_try_that_died_early_hides_no_earlier_work(controller, place, tmp_path
 def test_an_end_whose_answer_got_lost_may_be_told_again(controller, place, tmp_path, outcome):
     ledger = controller()
     running = claimed(place, ledger.next(), tmp_path / "0")
-    running.report(0, 0.7)
+    running.report(0.7, 0)
     running.end(outcome)
     running.end(outcome)
     assert read_outcome(tmp_path / "0") == outcome

@@ -186,7 +186,7 @@ def test_a_pruned_trial_is_no_failure(sweep):
     do = (
         "import optuna\n"
         "for step in range(4):\n"
-        "    trial.report(step, trial.number)\n"
+        "    trial.report(trial.number, step)\n"
         "    if trial.should_prune(): raise optuna.TrialPruned"
     )
     finished, found = sweep(

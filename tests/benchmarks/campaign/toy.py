@@ -33,7 +33,7 @@ def task(cfg: DictConfig) -> float:
     for step in range(REPORTS):
         time.sleep(cfg.nap / REPORTS)
         ledger.note("report", number=trial.number, step=step)
-        trial.report(step, cfg.x)
+        trial.report(cfg.x, step)
         trial.should_prune()
     value = float(cfg.x) ** 2
     ledger.note("end", number=trial.number, value=value)

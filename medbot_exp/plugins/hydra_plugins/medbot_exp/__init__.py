@@ -47,13 +47,13 @@ class OptunaConf:
     n_jobs: int = 2
     max_failure_rate: float = 0.0
     search_space: dict[str, Any] | None = field(default_factory=dict)
-    params: dict[str, Any] | None = field(default_factory=dict)
+    params: Any = None  # a dict; untyped, so that a command line can give it as a whole
     custom_search_space: str | None = None
     pruner: PrunerConf = MISSING
     max_retry: int = 1
     timeout_seconds: float | None = None
     on_mismatch: str = "refuse"
-    when: dict[str, Any] | None = field(default_factory=dict)
+    when: Any = None  # likewise
     constraints: Any = None
     retry_failed: bool = False
 
