@@ -42,7 +42,7 @@ def test_trials_say_what_optuna_knows_and_the_notes_say_the_rest():
     study.enqueue_trial({"lr": 1e-3})
     notes = {0: Notes(reason="no memory"), 2: Notes(retry_of=0, directory="trial-0002")}
     summary = summarize(study, ["loss"], lambda trial: notes.get(trial.number, Notes()))
-    assert [row.state for row in summary.trials] == ["failed", "pruned", "complete", "running", "waiting"]
+    assert [row.state for row in summary.trials] == ["retried", "pruned", "complete", "running", "waiting"]
     assert [row.reason for row in summary.trials] == ["no memory", None, None, None, None]
     assert (summary.trials[2].retry_of, summary.trials[2].directory) == (0, "trial-0002")
     assert list(summary.trials[1].intermediate.items()) == [(5, 1.25), (10, 2.5)]
@@ -180,7 +180,7 @@ def test_csv_reads_back_as_it_was(tmp_path):
     ]  # fmt: skip
     shown = {None: "null", True: "true"}
     for trial, row in zip(study.trials, rows, strict=True):
-        assert row[:2] == [str(trial.number), "failed" if trial.number == 3 else "complete"]
+        assert row[:2] == [str(trial.number), "retried" if trial.number == 3 else "complete"]
         assert (float(row[2]) if row[2] else None) == trial.value
         assert row[3] == shown.get(trial.params["prompt"], trial.params["prompt"])
         assert (float(row[4]) if row[4] else None) == trial.params.get("lr")
