@@ -303,7 +303,7 @@ def test_a_password_stays_out_of_every_file(tmp_path, run_python_in):
         (["hydra/sweeper/sampler=grid"], "+x from -5.5 to 5.5 without a step"),
         (["hydra/sweeper/pruner=median", "hydra.sweeper.direction=[minimize,maximize]"], "objectives"),
         (["hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0"),
-        (["hydra.sweeper.on_mismatch=maybe"], "it is refuse or new"),
+        (["hydra.sweeper.on_mismatch=maybe"], "must be refuse or new"),
     ],
 )
 def test_bad_input_is_told_before_a_study_is_made(sweep, tmp_path, more, words):
