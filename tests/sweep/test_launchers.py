@@ -24,7 +24,7 @@ from omegaconf import DictConfig
 
 @hydra.main(version_base=None, config_path=None, config_name=None)
 def task(cfg: DictConfig):
-    import os, pathlib, signal, sys, time
+    import os, pathlib, signal, subprocess, sys, time
     import optuna
     from medbot_exp.sweep.job import current_trial
     folder, trial = pathlib.Path(cfg.folder), current_trial()
@@ -175,10 +175,10 @@ def test_a_worker_of_joblib_that_dies_takes_no_other_trial_with_it(search, tmp_p
 
 def test_a_job_that_its_queue_ends_goes_on_in_another(search, tmp_path):
     """Slurm tells of a time limit by SIGUSR2, and of a preemption by SIGTERM, twice."""
-    do = (
-        "if trial.number == 0: os.kill(os.getpid(), signal.SIGUSR2); time.sleep(60)\n"
-        "if trial.number == 1: [os.kill(os.getpid(), signal.SIGTERM) for _ in (1, 2)]; time.sleep(60)"
-    )
+    do = """
+if trial.number == 0: os.kill(os.getpid(), signal.SIGUSR2); time.sleep(60)
+if trial.number == 1: subprocess.Popen(f"for _ in 1 2; do kill -TERM {os.getpid()}; done", shell=True); time.sleep(60)
+"""
     search("submitit_local", "hydra.sweeper.n_trials=2", do=do)
     found = trials(tmp_path)
     assert [trial.state.name for trial in found] == ["FAIL", "FAIL", "COMPLETE", "COMPLETE"]
