@@ -22,7 +22,8 @@ def main() -> None:
     os.set_inheritable(answer, False)
     try:
         spawn.prepare(pickle.load(sys.stdin.buffer))
-        content = run(*pickle.load(sys.stdin.buffer))
+        surroundings = pickle.load(sys.stdin.buffer)
+        content = run(*surroundings, *pickle.load(sys.stdin.buffer))
     except KeyboardInterrupt as stop:
         print(f"stopped {stop}".strip(), file=sys.stderr)
         sys.exit(130)
@@ -33,7 +34,7 @@ def main() -> None:
 
 
 def run(
-    number: int, overrides: list[str], context: Any, config: Any, task_function: Any, singletons: dict[Any, Any]
+    singletons: dict[Any, Any], context: Any, config: Any, number: int, overrides: list[str], task_function: Any
 ) -> bytes | None:
     """The pickled JobReturn of one job; None where the disk was full."""
     import cloudpickle

@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from multiprocessing import spawn
 from pathlib import Path
 from typing import IO
@@ -104,6 +105,14 @@ class Pool:
         self.slots, self.logs, self.timeout_seconds = slots, logs, timeout_seconds
         self.running: list[Running] = []
 
+    @cached_property
+    def surroundings(self) -> bytes:
+        """What every job is given alike, pickled once: it is most of what there is to pickle."""
+        import cloudpickle
+
+        content: bytes = cloudpickle.dumps((Singleton.get_state(), self.context, self.config))
+        return content
+
     def free(self) -> int:
         """How many more processes may start now."""
         return len(self.slots) - len(self.running)
@@ -115,10 +124,10 @@ class Pool:
         slot = min(set(range(len(self.slots))) - {running.slot for running in self.running})
         self.logs.mkdir(parents=True, exist_ok=True)
         log = self.logs / f"{number}.log"
-        job = (number, list(overrides), self.context, self.config, self.task_function, Singleton.get_state())
+        job = (number, list(overrides), self.task_function)
         # As multiprocessing does: the child loads the program's main module under another name. It needs no key.
         program = {key: value for key, value in spawn.get_preparation_data("trial").items() if key != "authkey"}
-        content = pickle.dumps(program) + cloudpickle.dumps(job)
+        content = pickle.dumps(program) + self.surroundings + cloudpickle.dumps(job)
         answer = tempfile.TemporaryFile()  # noqa: SIM115 (open until the process ends)
         with tempfile.TemporaryFile() as question, log.open("ab") as output:
             question.write(content)

@@ -102,6 +102,8 @@ class Controller:
         self.look()
         while True:
             self.start_all()
+            if time.monotonic() - self.looked > LOOK_SECONDS:
+                self.look()
             if not self.workers.running:
                 self.look()
                 # Others' trials are waited for: one whose process dies comes back here.
@@ -112,8 +114,6 @@ class Controller:
                 self.say_waiting(others)
                 time.sleep(LOOK_SECONDS)
             self.close_all(self.workers.ended(LOOK_SECONDS))
-            if time.monotonic() - self.looked > LOOK_SECONDS:
-                self.look()
 
     def say_waiting(self, others: Sequence[int]) -> None:
         """Tell a person once which trials of other processes are waited for."""
@@ -160,7 +160,8 @@ class Controller:
                 "Free some space and type the same again: it goes on"
             )
         if ended:
-            self.look()
+            self.refuse_failures(self.ledger.trials())
+            self.looked = -LOOK_SECONDS  # is shown next, once others have started
 
     def close(self, ended: Ended, outcome: Outcome) -> None:
         """Close the trial whose process ended, by `outcome` where it left no result."""
