@@ -27,7 +27,7 @@ from medbot_exp.errors import ConfigError, MedbotError, TrialPruned, disk_full, 
 from medbot_exp.sweep.constraints import Constraint, excesses
 from medbot_exp.sweep.outcome import Outcome, correct_result
 from medbot_exp.sweep.owner import Owner, beating
-from medbot_exp.sweep.storage import patiently
+from medbot_exp.sweep.patience import patiently
 from medbot_exp.sweep.study import BEAT, JOB, TICKET, UID, Place, Ticket, run_id, tell
 
 if TYPE_CHECKING:

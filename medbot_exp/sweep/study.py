@@ -22,7 +22,8 @@ from medbot_exp.errors import ConfigError
 from medbot_exp.rundir import write_json
 from medbot_exp.sweep.outcome import Outcome, correct_result, read_outcome
 from medbot_exp.sweep.owner import STALE_SECONDS, Owner, Watch
-from medbot_exp.sweep.storage import Address, patiently
+from medbot_exp.sweep.patience import patiently
+from medbot_exp.sweep.storage import Address
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -11,8 +11,9 @@ from optuna.testing.pytest_storages import StorageTestCase
 from optuna.trial import TrialState
 
 from medbot_exp.errors import StorageError
-from medbot_exp.sweep import storage as module
-from medbot_exp.sweep.storage import PASSWORD_VARIABLE, address_of, patiently
+from medbot_exp.sweep import patience
+from medbot_exp.sweep.patience import PASSWORD_VARIABLE, patiently
+from medbot_exp.sweep.storage import address_of
 
 pytestmark = pytest.mark.services
 
@@ -113,10 +114,10 @@ with address.exclusive():
 def test_exclusive_excludes_and_ends_with_its_holder(address, postgres, database, worker, monkeypatch):
     holder = worker(HOLDER, address.url)
     assert holder.answer() == "held"
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.3)
     with pytest.raises(StorageError, match="another process keeps it locked"), address.exclusive():
         raise AssertionError("two processes are inside")
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", 120.0)
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 120.0)
     holder.kill()
     before = time.monotonic()
     with address.exclusive():

@@ -23,8 +23,10 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError, PendingRollbackError
 
 from medbot_exp.errors import ConfigError, StorageError
-from medbot_exp.sweep import storage as module
-from medbot_exp.sweep.storage import PASSWORD_VARIABLE, Address, Journal, address_of, patiently
+from medbot_exp.sweep import patience
+from medbot_exp.sweep.journal import Journal
+from medbot_exp.sweep.patience import PASSWORD_VARIABLE, patiently
+from medbot_exp.sweep.storage import Address, address_of, file_url, server_address
 
 KINDS = ("sqlite", "journal")
 
@@ -170,7 +172,7 @@ def test_password_leaves_the_address_and_its_errors(url, monkeypatch, tmp_path, 
 def test_password_of_the_drivers_arguments_leaves_the_address(tmp_path):
     into: dict[str, str] = {}
     kwargs = {"pool_size": 2, "connect_args": {"password": "sesame", "application_name": "x"}}
-    address = module.server_address("postgresql+psycopg2://me@h/d", kwargs, into)
+    address = server_address("postgresql+psycopg2://me@h/d", kwargs, into)
     assert into == {PASSWORD_VARIABLE: "sesame"}
     assert address.engine_kwargs == {"pool_size": 2, "connect_args": {"application_name": "x"}}
     assert b"sesame" not in pickle.dumps(address)
@@ -327,15 +329,16 @@ def test_full_disk_loses_nothing_that_was_acknowledged(address, spare, run_pytho
 HOLDER = """
 import sys, time
 from pathlib import Path
-from medbot_exp.sweep import storage
-address = storage.address_of(sys.argv[1], Path("unused.db"))
+from medbot_exp.sweep import journal
+from medbot_exp.sweep.storage import address_of
+address = address_of(sys.argv[1], Path("unused.db"))
 if sys.argv[2] == "exclusive":
     with address.exclusive():
         print("held", flush=True)
         input()
 else:
     # The writing of a record, which never comes to its end.
-    storage.os.fsync = lambda file: (print("held", flush=True), time.sleep(600))
+    journal.os.fsync = lambda file: (print("held", flush=True), time.sleep(600))
     address.open().create_new_trial(0)
 """
 
@@ -344,8 +347,8 @@ def test_exclusive_excludes_other_processes_and_ends_with_its_holder(address, wo
     address.open()
     holder = worker(HOLDER, address.url, "exclusive")
     assert holder.answer() == "held"
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.2)
-    monkeypatch.setattr(module, "SILENT_SECONDS", 0.05)
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(patience, "SILENT_SECONDS", 0.05)
     with pytest.raises(StorageError, match="another process keeps it locked"), address.exclusive():
         raise AssertionError("two processes are inside")
     assert caplog.text.count("is locked by another process, waiting for") == 1
@@ -370,7 +373,7 @@ def test_journal_of_a_writer_killed_in_the_act_is_free_at_once(tmp_path, worker,
     study = fill(storage)
     holder = worker(HOLDER, address.url, "write")
     assert holder.answer() == "held"
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.2)
     with pytest.raises(StorageError, match=f"{address.path} must be free within 0.2 s"):
         storage.create_new_trial(study)
     holder.kill()
@@ -452,7 +455,7 @@ def test_every_connection_to_sqlite_is_prepared_also_after_pickling(tmp_path):
 
 def locked(path: Path, timeout: float):
     """A storage on `path` that waits `timeout` seconds for a lock, and the connection that holds the lock."""
-    storage = Address(module.file_url("sqlite", path), {"connect_args": {"timeout": timeout}}).open()
+    storage = Address(file_url("sqlite", path), {"connect_args": {"timeout": timeout}}).open()
     holder = sqlite3.connect(path, isolation_level=None)
     return storage, holder
 

@@ -11,7 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from medbot_exp.errors import ConfigError
-from medbot_exp.sweep import storage as storage_module
+from medbot_exp.sweep import database
 from medbot_exp.sweep import study as study_module
 from medbot_exp.sweep.job import RunningTrial, TrackedTask, TrialLost
 from medbot_exp.sweep.outcome import Outcome, read_outcome
@@ -121,7 +121,7 @@ def test_an_end_whose_answer_got_lost_may_be_told_again(controller, place, tmp_p
 
 def test_a_study_that_is_locked_is_waited_for(controller, place, monkeypatch):
     controller()
-    monkeypatch.setattr(storage_module, "PATIENCE_SECONDS", 0.2)  # of the database; the whole is tried again
+    monkeypatch.setattr(database, "PATIENCE_SECONDS", 0.2)  # of the database; the whole is tried again
     holder = sqlite3.connect(place.address.path, isolation_level=None, check_same_thread=False)
     holder.execute("BEGIN IMMEDIATE")
     release = threading.Timer(1.0, holder.rollback)

@@ -245,12 +245,15 @@ def test_ctrl_c_keeps_what_ran_and_the_same_command_goes_on(sweep, tmp_path):
     overrides = ("hydra.sweeper.n_jobs=2", "hydra.sweeper.n_trials=2")
     do = "trial.number < 2 and time.sleep(30)"
     arguments = command(tmp_path, *overrides, do=do)
-    with subprocess.Popen([sys.executable, *arguments], cwd=tmp_path, env=environment) as controller:
+    program, said = [sys.executable, *arguments], subprocess.PIPE
+    with subprocess.Popen(program, cwd=tmp_path, env=environment, stderr=said, text=True) as controller:
         wait_for(lambda: (tmp_path / "ledger").is_file() and sorted(begun(tmp_path)) == [0, 1])
         began = time.monotonic()
         controller.send_signal(signal.SIGINT)
-        controller.wait(20)
+        _, told = controller.communicate(timeout=20)
     assert time.monotonic() - began < 10
+    assert controller.returncode == 130
+    assert "To go on, type the same again: python app.py -m" in told and "Traceback" not in told
     assert states(trials(tmp_path)) == ["FAIL", "FAIL", "WAITING", "WAITING"]
     pids = [int(line.split()[1]) for line in (tmp_path / "ledger").read_text().splitlines()]
     assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
@@ -265,6 +268,7 @@ def test_another_search_space_is_refused_and_named(sweep, tmp_path):
     finished, _ = sweep("hydra.sweeper.n_trials=1", "+y=choice(-5,5)")
     assert finished.status == 1
     assert "a study goes on with the command that began it, but study differs in" in finished.stderr
+    assert "Traceback" not in finished.stderr
     assert "space.distributions.+y" in finished.stderr
     finished, _ = sweep("hydra.sweeper.n_trials=1", "+y=choice(-5,5)", "hydra.sweeper.on_mismatch=new")
     assert finished.status == 0, finished.stderr
@@ -309,7 +313,7 @@ def test_a_password_stays_out_of_every_file(tmp_path, run_python_in):
 def test_bad_input_is_told_before_a_study_is_made(sweep, tmp_path, more, words):
     finished, found = sweep(*more)
     assert finished.status == 1
-    assert words in finished.stderr
+    assert words in finished.stderr and "Traceback" not in finished.stderr
     assert found == [] and not (tmp_path / "study").exists()
 
 

@@ -92,7 +92,7 @@ def install_ours(points: Points) -> None:
 
     from medbot_exp import rundir
     from medbot_exp.sweep import job, study
-    from medbot_exp.sweep.storage import prepared_storage
+    from medbot_exp.sweep.database import prepared_storage
 
     # The class that Optuna's own is the parent of is made on first use.
     storage: Any = prepared_storage()  # type: ignore[assignment]
