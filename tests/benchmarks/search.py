@@ -31,9 +31,9 @@ if __name__ == "__main__":
     task()
 """
 LOCAL = ("hydra/launcher=local", "hydra.sweep.dir=study")
-# As +sweep=lora at a size that leaves minutes: the first rung at a quarter of the steps, a value every twelfth part.
+# As +sweep=lora at a size that leaves minutes: the first rung at a sixth of the steps, a value every twelfth part.
 SMALL = ("prompt=direct", "trainer.max_steps=24", "trainer.eval_steps=2", "trainer.eval_limit=12")
-SMALL_PRUNER = "hydra.sweeper.pruner.min_resource=6"
+SMALL_PRUNER = "hydra.sweeper.pruner.min_resource=4"
 TINY = ("-m", "medbot_exp", "-m", "model=tiny", "tracking=none", "benchmark=[]")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
