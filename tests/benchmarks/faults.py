@@ -136,6 +136,8 @@ def main() -> int:
     unknown = set(options.only.split(",")) - set(PARTS)
     if unknown:
         parser.error(f"`--only` must name parts, but got {', '.join(unknown)}; they are {', '.join(PARTS)}")
+    if options.keep is not None:
+        options.keep.mkdir(parents=True, exist_ok=True)
     violations = 0
     rows = []
     with tempfile.TemporaryDirectory(prefix="faults-") as scratch:
