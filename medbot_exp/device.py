@@ -55,9 +55,11 @@ def in_bitsandbytes(optimizer: OptimizerName) -> bool:
 
 def refuse_lacking(config: RunConfig) -> None:
     """Raise a ConfigError for a package that `config` needs and that is not installed; nothing heavy is imported."""
-    if config.backend.name is BackendName.unsloth:
-        lacks = "" if find_spec("unsloth") else ", and its package is not installed"
-        raise ConfigError(f"backend=unsloth composes but cannot train in this version{lacks}; use backend=peft")
+    if config.backend.name is BackendName.unsloth and find_spec("unsloth") is None:
+        raise ConfigError(
+            "backend=unsloth needs a CUDA GPU and the package unsloth, which is not installed: "
+            'pip install "medbot-exp[unsloth]", or use backend=peft'
+        )
     if config.model.attention is Attention.flash_attention_2 and find_spec("flash_attn") is None:
         raise ConfigError(
             "model.attention=flash_attention_2 needs a CUDA GPU and the package flash_attn, which is not installed; "
@@ -84,6 +86,7 @@ def refuse_unfit(config: RunConfig, device: "torch.device") -> None:
     faults = [
         f"{setting} needs a CUDA GPU, but the device is {device.type}; use {instead}"
         for wanted, setting, instead in (
+            (config.backend.name is BackendName.unsloth, "backend=unsloth", "backend=peft"),
             (config.model.quantization is Quantization.nf4, "model.quantization=nf4", "model.quantization=none"),
             (in_bitsandbytes(config.optimizer.name), f"optimizer.name={config.optimizer.name.name}", "optimizer=adamw"),
             (config.trainer.precision is Precision.fp16, "trainer.precision=fp16", "trainer.precision=auto"),

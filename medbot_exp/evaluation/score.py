@@ -49,9 +49,10 @@ def held_out_loss(model: Any, rows: TokenizedRows, batch_size: int, pad_token_id
             attention = pad([[1] * len(rows.input_ids[index]) for index in batch], 0, model.device)
             counted[:, 0] = False  # nothing comes before the first token, so nothing predicts it
             first = int(counted.any(0).int().argmax()) - 1
-            positions = torch.arange(first, ids.shape[1] - 1, device=ids.device)
-            logits = model(input_ids=ids, attention_mask=attention, logits_to_keep=positions, use_cache=False).logits
-            kept = counted[:, first + 1 :]
+            # A number, not positions: Unsloth's forward makes all logits for those.
+            wanted = ids.shape[1] - first
+            logits = model(input_ids=ids, attention_mask=attention, logits_to_keep=wanted, use_cache=False).logits
+            logits, kept = logits[:, :-1], counted[:, first + 1 :]
             losses = torch.nn.functional.cross_entropy(logits[kept].float(), ids[:, first + 1 :][kept], reduction="sum")
             total += losses.item()
             count += int(kept.sum())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medbot_exp.config import RunConfig, TrackingName
+from medbot_exp.config import BackendName, RunConfig, TrackingName
 from medbot_exp.data import sources
 from medbot_exp.data.example import Example, Split, fingerprint, normalised
 from medbot_exp.data.prepare import TokenizedRows, tokenize
@@ -15,6 +15,7 @@ from medbot_exp.errors import DataError
 from medbot_exp.evaluation.benchmarks import cases
 from medbot_exp.model import Loaded, check_paths
 from medbot_exp.tracking.wandb import Mode, decide_mode
+from medbot_exp.training import backend, unsloth
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +52,8 @@ def gather(config: RunConfig) -> Inputs:
         MedbotError: a package, a device, a key, a file or a row that the run would miss later.
     """
     refuse_lacking(config)
+    if config.backend.name is BackendName.unsloth:
+        unsloth.refuse(config)
     check_paths(config.model)
     sources.check_file(config.data)
     mode = decide_mode(config.tracking) if config.tracking.name is TrackingName.wandb else None
@@ -83,8 +86,6 @@ def prepare(config: RunConfig, inputs: Inputs, loaded: Loaded, cache_dir: Path) 
     """Rows and adapter for the loaded model."""
     from transformers import set_seed
 
-    from medbot_exp import lora
-
     shots, training = inputs.split.train[: config.prompt.shots], inputs.split.train[config.prompt.shots :]
     held_out = inputs.split.validation[: config.trainer.eval_limit]
     common = (shots, config.prompt, config.data, config.model.max_length, loaded.tokenizer, cache_dir)
@@ -94,7 +95,7 @@ def prepare(config: RunConfig, inputs: Inputs, loaded: Loaded, cache_dir: Path) 
     held_out_rows = tokenize(part, held_out, *common)
     # The adapter's random initialisation follows from the seed, whatever was drawn before.
     set_seed(config.seed)
-    model = lora.attach(loaded.model, config.lora)
+    model = backend.attach(loaded, config)
     return Prepared(
         model=model,
         tokenizer=loaded.tokenizer,

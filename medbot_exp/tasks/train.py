@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from medbot_exp import model, rundir
+from medbot_exp import rundir
 from medbot_exp.config import LoraConfig, LoraInit, RunConfig
 from medbot_exp.device import choose_precision
 from medbot_exp.errors import Interrupted, MedbotError, RunDirectoryError, StorageError, TrialPruned, resource_error
@@ -26,6 +26,7 @@ from medbot_exp.tasks.start import Inputs, gather, manifest_contents, prepare
 from medbot_exp.tracking import manifest
 from medbot_exp.tracking.record import Mirror, Record
 from medbot_exp.tracking.wandb import Place, open_mirror
+from medbot_exp.training import backend
 from medbot_exp.training.memory import keep_freed_memory, peak_memory_gib
 
 log = logging.getLogger(__name__)
@@ -187,16 +188,17 @@ def perform(job: Job, record: Record, resumed_from: int | None) -> tuple[dict[st
     """The phases of a run; the content of result.json and of predictions/samples.jsonl."""
     config, directory, clock, device = job.config, job.directory, job.clock, job.inputs.device
     with clock.phase("load"):
+        cache_dir = Path(config.cache_dir).expanduser()
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        backend.begin(config.backend.name, cache_dir)
         quiet_libraries()
         from medbot_exp.training.solo import train, training_arguments
 
         if device.type == "cpu":
             keep_freed_memory()
-        cache_dir = Path(config.cache_dir).expanduser()
-        cache_dir.mkdir(parents=True, exist_ok=True)
         precision = choose_precision(config.trainer.precision, device)
         arguments = training_arguments(config.trainer, config.optimizer, precision, config.seed, device, directory)
-        loaded = model.load(config.model, cache_dir, device)
+        loaded = backend.load(config, cache_dir, device)
         prepared = prepare(config, job.inputs, loaded, cache_dir)
         exam = Exam(
             tokenizer=prepared.tokenizer,

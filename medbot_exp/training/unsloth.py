@@ -1,0 +1,114 @@
+"""Unsloth (https://github.com/unslothai/unsloth): fused kernels for the training step of Llama-like models on a GPU.
+
+Its import changes transformers, peft and trl for the whole process, so `begin` comes before all of them.
+"""
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medbot_exp import lora, model
+from medbot_exp.config import Attention, LoraInit, ModelConfig, Quantization, RunConfig
+from medbot_exp.errors import ConfigError, ModelError, first_line
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+log = logging.getLogger(__name__)
+
+
+def begin(cache_dir: Path) -> None:
+    """Import Unsloth; what it compiles goes below `cache_dir`, not into the working directory."""
+    os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(cache_dir / "unsloth"))
+    os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")  # it asks the hub for a file, to be counted
+    import unsloth  # noqa: F401
+
+
+def reader(config: RunConfig) -> model.Reader:
+    """Reads weights by Unsloth's FastLanguageModel, in the arithmetic of its kernels."""
+
+    def read(wanted: ModelConfig, directory: Path, dtype: "torch.dtype", device: "torch.device") -> "PreTrainedModel":
+        from unsloth import FastLanguageModel
+
+        try:
+            loaded, _ = FastLanguageModel.from_pretrained(
+                model_name=str(directory),
+                max_seq_length=wanted.max_length,
+                dtype=dtype,
+                load_in_4bit=wanted.quantization is Quantization.nf4,
+                device_map={"": device},
+                fix_tokenizer=False,
+                use_exact_model_name=True,
+                use_gradient_checkpointing=checkpointing(config),
+                random_state=config.seed,
+            )
+        except (OSError, ValueError, ImportError, KeyError, RuntimeError, NotImplementedError) as error:
+            raise ModelError(
+                f"{directory} must hold a causal language model that Unsloth knows, but: {first_line(error)}; "
+                "backend=peft takes any that transformers knows"
+            ) from error
+        return loaded
+
+    return read
+
+
+def attach(base: "PreTrainedModel", config: RunConfig) -> Any:
+    """`base` with the adapter of `config.lora`, its layers run by Unsloth's kernels where they can be.
+
+    Raises:
+        ConfigError: a target module that the model does not have.
+    """
+    from unsloth import FastLanguageModel
+
+    lora.check_targets(base, config.lora)
+    options = lora.peft_config(config.lora)
+    return FastLanguageModel.get_peft_model(
+        base,
+        r=options.r,
+        lora_alpha=options.lora_alpha,
+        lora_dropout=options.lora_dropout,
+        target_modules=config.lora.target_modules,
+        use_rslora=options.use_rslora,
+        init_lora_weights=options.init_lora_weights,
+        use_gradient_checkpointing=checkpointing(config),
+        random_state=config.seed,
+    )
+
+
+def checkpointing(config: RunConfig) -> str | bool:
+    """What Unsloth calls our choice: its own kind keeps the activations in the host's memory."""
+    return "unsloth" if config.trainer.gradient_checkpointing else False
+
+
+def refuse(config: RunConfig) -> None:
+    """Raise a ConfigError for what `config` asks for that Unsloth's kernels cannot do, by name."""
+    lacking = [
+        (config.lora.dora, "lora.dora=true", "trains through PEFT's own code there", "lora.dora=false"),
+        (
+            config.model.path is None and config.model.architecture is not None,
+            f"model={config.model.name}",
+            "has no files that Unsloth could read",
+            "a model of the hub or model=directory",
+        ),
+        (
+            config.lora.init in (LoraInit.pissa, LoraInit.olora),
+            f"lora.init={config.lora.init.name}",
+            "changes the frozen weights, which are read again for it",
+            "lora.init=default",
+        ),
+        (
+            config.model.attention is not Attention.sdpa,
+            f"model.attention={config.model.attention.name}",
+            "is not what Unsloth runs, which chooses itself",
+            "model.attention=sdpa",
+        ),
+    ]
+    faults = [
+        f"backend=unsloth cannot have {setting}, which {why}; use {instead}, or backend=peft"
+        for wanted, setting, why, instead in lacking
+        if wanted
+    ]
+    if faults:
+        raise ConfigError("\n".join(faults))
