@@ -1,11 +1,8 @@
 """The controller of a search: asks for trials, starts them, closes what they leave open, until n_trials are done."""
 
 import logging
-import shlex
-import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hydra.plugins.launcher import Launcher
@@ -74,9 +71,7 @@ def run(search: Search, task: TrackedTask, workers: Workers, display: Display) -
             controller.work()
     except KeyboardInterrupt as stop:
         controller.stop()
-        words = sys.argv[1:] if Path(sys.argv[0]).name == "__main__.py" else sys.argv
-        program = ["python", "-m", "medbot_exp"] if words is not sys.argv else ["python"]
-        raise Interrupted(f"To go on, type the same again: {shlex.join([*program, *words])}") from stop
+        raise Interrupted(f"To go on: {search.again()}") from stop
     except BaseException:
         controller.stop()
         raise
@@ -102,10 +97,9 @@ class Controller:
         self.look()
         while True:
             self.start_all()
-            if time.monotonic() - self.looked > LOOK_SECONDS:
+            if not self.workers.running or time.monotonic() - self.looked > LOOK_SECONDS:
                 self.look()
             if not self.workers.running:
-                self.look()
                 # Others' trials are waited for: one whose process dies comes back here.
                 states = {trial.number: trial.state.name for trial in self.ledger.trials()}
                 others = [number for number, state in states.items() if state == "RUNNING"]
@@ -157,7 +151,7 @@ class Controller:
         if full:
             raise StorageError(
                 f"a trial must find room to write, but the disk was full in trial {', '.join(map(str, full))}\n"
-                "Free some space and type the same again: it goes on"
+                f"Free some space, then go on: {self.search.again()}"
             )
         if ended:
             self.refuse_failures(self.ledger.trials())

@@ -119,7 +119,10 @@ def test_a_full_disk_ends_the_search_and_fails_no_trial(sweep, tmp_path):
     do = "import resource; trial.number == 0 and resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"
     finished, found = sweep("hydra.sweeper.n_jobs=1", "hydra.sweeper.n_trials=2", do=do)
     assert finished.status == 1
-    assert "the disk was full in trial 0\nFree some space and type the same again" in finished.stderr
+    assert (
+        "the disk was full in trial 0\nFree some space, then go on: python app.py -m hydra/sweeper=optuna"
+        in finished.stderr
+    )
     assert states(found) == ["FAIL", "WAITING"]
     finished, found = sweep("hydra.sweeper.n_jobs=1", "hydra.sweeper.n_trials=2", do=do)
     assert finished.status == 0, finished.stderr
@@ -253,7 +256,7 @@ def test_ctrl_c_keeps_what_ran_and_the_same_command_goes_on(sweep, tmp_path):
         _, told = controller.communicate(timeout=20)
     assert time.monotonic() - began < 10
     assert controller.returncode == 130
-    assert "To go on, type the same again: python app.py -m" in told and "Traceback" not in told
+    assert "To go on: python app.py -m hydra/sweeper=optuna" in told and "Traceback" not in told
     assert states(trials(tmp_path)) == ["FAIL", "FAIL", "WAITING", "WAITING"]
     pids = [int(line.split()[1]) for line in (tmp_path / "ledger").read_text().splitlines()]
     assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
@@ -360,3 +363,22 @@ def test_two_controllers_on_one_postgresql_study(postgres, tmp_path):
     assert sorted(begun(tmp_path)) == list(range(7))
     written = [path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file()]
     assert not [text for text in written if "p%40ss" in text or "p@ss" in text]
+
+
+def test_a_launcher_of_another_application_tells_what_can_be_mended(tmp_path, run_python_in):
+    (tmp_path / "app.py").write_text(APPLICATION)
+    finished = run_python_in(tmp_path, "app.py", "-m", "+x=1,2", "hydra/launcher=local", "hydra.launcher.n_jobs=0")
+    assert finished.status == 1
+    assert finished.stderr.splitlines()[0].startswith("`n_jobs >= 1` must hold, but got n_jobs=0")
+    assert "Traceback" not in finished.stderr
+
+
+def test_ctrl_c_names_the_directory_where_it_is_one_of_the_time(tmp_path):
+    arguments = [word for word in command(tmp_path, do="time.sleep(30)") if not word.startswith("hydra.sweep.dir=")]
+    said = subprocess.PIPE
+    with subprocess.Popen([sys.executable, *arguments], cwd=tmp_path, stderr=said, text=True) as controller:
+        wait_for(lambda: (tmp_path / "ledger").is_file())
+        controller.send_signal(signal.SIGINT)
+        _, told = controller.communicate(timeout=20)
+    (study,) = tmp_path.glob("multirun/*/*")
+    assert told.splitlines()[-1].endswith(f" hydra.sweep.dir={study.relative_to(tmp_path)}")
