@@ -136,9 +136,8 @@ def pruning(scratch: Path, trials: int, seeds: int) -> None:
     print(f"| training steps with pruning by without | {share:.2f} | 0.5 | {trials} trials, {seeds} seeds |")
     mean = {name: statistics.mean(values) for name, values in best.items()}
     between = max(best["full"]) - min(best["full"])
-    print(
-        f"| mean best loss, with less without | {mean['pruned'] - mean['full']:+.4f} | {between:.4f} | {ours}; {spread} |"
-    )
+    difference = mean["pruned"] - mean["full"]
+    print(f"| mean best loss, with less without | {difference:+.4f} | {between:.4f} | {ours}; {spread} |")
 
 
 def main() -> None:
