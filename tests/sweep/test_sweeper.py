@@ -337,7 +337,7 @@ def test_ctrl_c_keeps_what_ran_and_the_same_command_goes_on(sweep, tmp_path):
     assert time.monotonic() - began < 10
     assert controller.returncode == 130
     assert "To go on, type the same again: python app.py -m" in told and "Traceback" not in told
-    assert re.findall(r"trial (\d): failed after .*: stopped by the user", printed) == ["0", "1"]
+    assert re.findall(r"trial (\d): failed after .*, tried again: stopped by the user", printed) == ["0", "1"]
     assert states(trials(tmp_path)) == ["FAIL", "FAIL", "WAITING", "WAITING"]
     pids = [int(line.split()[1]) for line in (tmp_path / "ledger").read_text().splitlines()]
     assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
