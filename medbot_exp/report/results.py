@@ -12,7 +12,7 @@ from rich.console import Console
 from medbot_exp.config import TrackingName, conf_directory
 from medbot_exp.report.console import print_facts
 from medbot_exp.report.page import page
-from medbot_exp.report.progress import counted, duration
+from medbot_exp.report.progress import duration, plural
 from medbot_exp.report.study import Notes, StudySummary, TrialRow, counts, summarize, write_experiment, write_trials_csv
 from medbot_exp.report.svg import number
 from medbot_exp.report.wandb_study import mirror_study
@@ -21,7 +21,7 @@ from medbot_exp.rundir import HydraFiles, RunDirectory, leaves, write_text
 from medbot_exp.sweep.grid import without_hydra
 from medbot_exp.sweep.override_text import written
 from medbot_exp.sweep.search import Search
-from medbot_exp.sweep.study import RETRY_OF, directory_of, overrides_of, reason_of, run_id
+from medbot_exp.sweep.study import directory_of, overrides_of, reason_of, run_id
 from medbot_exp.tracking.wandb import Place as WandbPlace
 
 if TYPE_CHECKING:
@@ -95,15 +95,13 @@ def notes(trial: "FrozenTrial", folder: Path) -> Notes:
     directory = directory_of(trial)
     if directory is not None and directory.is_relative_to(folder.absolute()):
         directory = directory.relative_to(folder.absolute())
-    return Notes(reason_of(trial), trial.user_attrs.get(RETRY_OF), None if directory is None else str(directory))
+    return Notes(reason_of(trial), None if directory is None else str(directory))
 
 
 def tally(summary: StudySummary) -> str:
     """How many trials there are of each state."""
     states = counts(row.state for row in summary.trials)
-    return (
-        f"{counted(len(summary.trials), 'trial')}: {', '.join(f'{count} {state}' for state, count in states.items())}"
-    )
+    return f"{plural(len(summary.trials), 'trial')}: {', '.join(f'{count} {state}' for state, count in states.items())}"
 
 
 def values(summary: StudySummary, row: TrialRow) -> str:

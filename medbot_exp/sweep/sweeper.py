@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from hydra.plugins.launcher import Launcher
 
-from medbot_exp.errors import Interrupted, StorageError, TrialError, disk_full
+from medbot_exp.errors import Interrupted, StorageError, TrialError, disk_full, first_line
 from medbot_exp.sweep import launch_submitit
 from medbot_exp.sweep.child import DISK_FULL_STATUS
 from medbot_exp.sweep.job import TrackedTask, reason
@@ -206,9 +206,21 @@ class Controller:
         self.refuse_failures(trials)
 
     def stop(self) -> None:
-        """End the trials that run, and keep what they did."""
-        for ended in self.workers.stop():
-            self.close(ended, outcome_of(ended, asked=True))
+        """End the trials that run, keep what they did, and show how all ended."""
+        try:
+            for ended in self.workers.stop():
+                self.close(ended, outcome_of(ended, asked=True))
+        finally:
+            self.look_last()
+
+    def look_last(self) -> None:
+        """Show how the trials ended, those among them whose end made the search give up."""
+        try:
+            # Asked once: a storage that failed was waited for already.
+            trials = self.search.study.get_trials(deepcopy=False)
+            self.display.look(trials, self.ledger.n_trials - len(counted(trials)))
+        except Exception as error:  # the first one is to be told: this may well be of the same cause
+            log.warning("how the last trials ended is not shown: %s: %s", type(error).__name__, first_line(error))
 
 
 def outcome_of(ended: Ended, asked: bool = False) -> Outcome:
