@@ -16,6 +16,8 @@ from pathlib import Path
 import optuna
 import pytest
 import yaml
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from omegaconf import OmegaConf
 from rich.console import Console
 from rich.text import Text
@@ -184,7 +186,8 @@ def search(tmp_path):
     place = Place(Address(file_url("sqlite", tmp_path / "study.db")), "study")
     study = open_study(place, ["minimize"], sampler, pruner, {}, tmp_path)
     empty = OmegaConf.create()
-    return Search(settings, empty, empty, space, ["minimize"], (), sampler, pruner, place, study)
+    loader = ConfigLoaderImpl(ConfigSearchPathImpl())
+    return Search(settings, empty, empty, space, ["minimize"], (), sampler, pruner, place, study, loader)
 
 
 def test_lines_tell_every_trial_whose_end_made_the_search_give_up(search, tmp_path, caplog):
