@@ -8,9 +8,9 @@ MedbotError                 the user can mend it: one short block, exit status 2
 ├── StorageError            no space, no permission
 ├── OutOfMemoryError        the run does not fit into the machine's or the GPU's memory
 ├── DivergenceError         the loss left the numbers
-└── TrialError              trials of a grid that failed, each for a reason of its own
+└── TrialError              trials of a grid or a search that failed, each for a reason of its own
 TrialPruned                 a search ended the trial early: no failure
-Interrupted                 the user asked to stop: the run can be resumed, exit status 130
+Interrupted                 the user asked to stop: the run or the search can go on, exit status 130
 
 Every message has three parts: the rule, the value that broke it under the config path that the user
 typed, the remedy. Anything else that is raised is a fault of ours: traceback, exit status 1.
@@ -53,7 +53,7 @@ class DivergenceError(MedbotError):
 
 
 class TrialError(MedbotError):
-    """Trials of a grid failed, each for a reason that was told when it did."""
+    """Trials of a grid or a search failed, each for a reason that was told when it did."""
 
 
 class TrialPruned(Exception):

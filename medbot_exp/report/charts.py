@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from html import escape
 from itertools import accumulate, combinations
 
-from medbot_exp.report.study import StudySummary, TrialRow
+from medbot_exp.report.study import RETRIED, StudySummary, TrialRow
 from medbot_exp.report.svg import (
     WIDTH,
     Axis,
@@ -85,7 +85,8 @@ def history(summary: StudySummary) -> str:
     if not summary.trials or not rows:
         return ""
     marked = {id(row) for row in rows}
-    lost = [row for row in summary.trials if id(row) not in marked and row.state in ("complete", "pruned", "failed")]
+    ended = ("complete", "pruned", "failed", RETRIED)
+    lost = [row for row in summary.trials if id(row) not in marked and row.state in ended]
     numbers = [row.number for row in summary.trials]
     across = Numbers.over([float(n) for n in numbers], 58, WIDTH - 12, log=False, whole=True)
     up = upright(summary, [row.values[0] for row in rows if row.values])
@@ -108,15 +109,22 @@ def history(summary: StudySummary) -> str:
     for row in lost:
         x = across.at(row.number)
         told = f"trial {row.number}, {row.state}: {row.reason or objective(row)}"
-        marks.append(path([(x, 241), (x, 250)], "lost", row.number, told))
+        marks.append(path([(x, 241), (x, 250)], tick(row), row.number, told))
     seen = {kind(summary, row) for row in rows}
     legend: list[tuple[str, str]] = [(key, key) for key in ("best", "complete", "infeasible", "pruned") if key in seen]
     legend += [("so-far", "best so far")] if steps else []
-    legend += [("lost", "failed, or no number")] if lost else []
+    ticks = {tick(row) for row in lost}
+    told_ticks = (("lost", "failed, or no number"), (f"lost {RETRIED}", RETRIED))
+    legend += [(key, label) for key, label in told_ticks if key in ticks]
     label = f"Value of {summary.metric_names[0]} by trial, {len(rows)} points"
     return figure(
         "History", beyond(up, [row.values[0] for row in rows if row.values]), legend, drawing(290, label, marks)
     )
+
+
+def tick(row: TrialRow) -> str:
+    """The class of the tick of a trial without a value."""
+    return f"lost {RETRIED}" if row.state == RETRIED else "lost"
 
 
 def curves(summary: StudySummary) -> str:
@@ -142,7 +150,8 @@ def curves(summary: StudySummary) -> str:
         marks += [path(piece, f"curve {look}", row.number, tip(row)) for piece in pieces if len(piece) > 1]
         marks.append(dot(*pieces[-1][-1], look, row.number, tip(row), 4 if row in summary.best else 2.5))
     seen = {kind(summary, row) for row in rows}
-    legend = [(f"line {key}", key) for key in ("best", "complete", "infeasible", "pruned", "failed") if key in seen]
+    known = ("best", "complete", "infeasible", "pruned", "failed", RETRIED, "running")
+    legend = [(f"line {key}", key) for key in known if key in seen]
     label = f"Reported values of {summary.metric_names[0]} by step, {len(rows)} trials"
     return figure("Learning curves", beyond(up, reported), legend, drawing(290, label, marks))
 

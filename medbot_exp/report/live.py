@@ -13,11 +13,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from medbot_exp.errors import first_line
-from medbot_exp.report.progress import counted as plural
-from medbot_exp.report.progress import duration
-from medbot_exp.report.study import RETRIED, STATES, Notes, best_of, counts, row_of
+from medbot_exp.report.progress import duration, plural
+from medbot_exp.report.study import RETRIED, best_of, counts, rows_of, states_of
 from medbot_exp.report.svg import number, shown
-from medbot_exp.sweep.study import JOB, RETRY_OF, Settled, counted, reason_of
+from medbot_exp.sweep.study import JOB, Settled, counted, reason_of
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -87,10 +86,10 @@ class Board:
         table.add_column("\n".join(self.metrics), justify="right")
         table.add_column("time", justify="right", no_wrap=True)
         best = best_number(trials, self.directions)
-        again = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+        states = states_of(trials)
         begun = [trial for trial in trials if trial.state.name != "WAITING"]
         for trial in begun[-ROWS:]:
-            state = "best" if trial.number == best else RETRIED if trial.number in again else STATES[trial.state.name]
+            state = "best" if trial.number == best else states[trial.number]
             step = "" if trial.last_step is None else str(trial.last_step)
             value = shown_value(trial)
             style = "bold" if trial.number == best else "dim" if trial.state.name == "FAIL" else ""
@@ -100,8 +99,7 @@ class Board:
 
     def caption(self, trials: "list[FrozenTrial]", left: int) -> str:
         """How many trials there are of each state, the best, which may have left the rows, and the time left."""
-        again = {trial.user_attrs.get(RETRY_OF) for trial in trials}
-        states = counts(RETRIED if trial.number in again else STATES[trial.state.name] for trial in trials)
+        states = counts(states_of(trials).values())
         parts = [f"{count} {name}" for name, count in states.items()] + ([f"{left} to come"] if left > 0 else [])
         best = best_number(trials, self.directions)
         if best is not None:
@@ -142,9 +140,10 @@ def shown_value(trial: "FrozenTrial") -> str:
 
 def ending(trial: "FrozenTrial", trials: "list[FrozenTrial]", directions: Sequence[str]) -> str:
     """How `trial` ended."""
-    state, took = STATES[trial.state.name], duration(seconds_of(trial))
-    if state == "failed":
-        return f"failed after {took}: {first_line(reason_of(trial) or 'no reason is known')}"
+    state, took = states_of(trials)[trial.number], duration(seconds_of(trial))
+    if state in ("failed", RETRIED):
+        again = ", tried again" if state == RETRIED else ""
+        return f"failed after {took}{again}: {first_line(reason_of(trial) or 'no reason is known')}"
     if state == "pruned":
         return f"pruned after step {trial.last_step}, {took}"
     best = best_number(trials, directions)
@@ -159,7 +158,7 @@ def best_number(trials: "list[FrozenTrial]", directions: Sequence[str]) -> int |
     """The number of the best complete trial of one objective; None where there is none, or are several."""
     if len(directions) > 1:
         return None
-    best = best_of([row_of(trial, Notes()) for trial in trials], list(directions))
+    best = best_of(rows_of(trials), list(directions))
     return best[0].number if best else None
 
 

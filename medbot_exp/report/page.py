@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from medbot_exp.report.charts import curves, fronts, history, importances, kind, objective, parallel, slices
 from medbot_exp.report.progress import duration
-from medbot_exp.report.study import StudySummary, TrialRow, counts, plain
+from medbot_exp.report.study import RETRIED, StudySummary, TrialRow, counts, plain
 from medbot_exp.report.svg import number, shown
 
 EMPTY = "<td>–</td>"
@@ -101,16 +101,22 @@ def best(summary: StudySummary, again: str | None) -> str:
 
 
 def failures(summary: StudySummary) -> str:
-    """Why trials failed, each reason once."""
-    trials: dict[str, list[int]] = {}
+    """Why trials failed, for good or to be tried again, each reason once."""
+    trials: dict[str, list[TrialRow]] = {}
     for row in summary.trials:
-        if row.reason and row.state == "failed":
-            trials.setdefault(row.reason, []).append(row.number)
-    listed = "".join(
-        f"<li>{escape(reason)} <span>(trial {', '.join(map(str, numbers))})</span></li>"
-        for reason, numbers in trials.items()
-    )
+        if row.reason and row.state in ("failed", RETRIED):
+            trials.setdefault(row.reason, []).append(row)
+    listed = "".join(f"<li>{escape(reason)} <span>({numbered(rows)})</span></li>" for reason, rows in trials.items())
     return f'<section><h2>What went wrong</h2><ul class="reasons">{listed}</ul></section>' if listed else ""
+
+
+def numbered(rows: list[TrialRow]) -> str:
+    """The numbers of trials that failed, those that were tried again apart: trial 3, 5; tried again: trial 0."""
+    groups = {
+        lead: [str(row.number) for row in rows if row.state == state]
+        for lead, state in (("trial ", "failed"), ("tried again: trial ", RETRIED))
+    }
+    return "; ".join(lead + ", ".join(numbers) for lead, numbers in groups.items() if numbers)
 
 
 def table(summary: StudySummary, title: str, rows: list[TrialRow], name: str) -> str:

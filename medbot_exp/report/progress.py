@@ -102,7 +102,7 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def counted(number: int, noun: str) -> str:
+def plural(number: int, noun: str) -> str:
     """`number` with its noun: 1 step, 2 steps."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 

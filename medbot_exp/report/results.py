@@ -1,19 +1,18 @@
 """The end of a search: the best parameters, the command that repeats them, and the study's files."""
 
 import shlex
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from medbot_exp.config import RunConfig, TrackingName, conf_directory
+from medbot_exp.config import TrackingName, conf_directory
 from medbot_exp.report.console import print_facts
 from medbot_exp.report.page import page
-from medbot_exp.report.progress import counted, duration
+from medbot_exp.report.progress import duration, plural
 from medbot_exp.report.study import Notes, StudySummary, TrialRow, counts, summarize, write_experiment, write_trials_csv
 from medbot_exp.report.svg import number
 from medbot_exp.report.wandb_study import mirror_study
@@ -22,7 +21,7 @@ from medbot_exp.rundir import HydraFiles, RunDirectory, leaves, write_text
 from medbot_exp.sweep.grid import without_hydra
 from medbot_exp.sweep.override_text import written
 from medbot_exp.sweep.search import Search
-from medbot_exp.sweep.study import RETRY_OF, directory_of, overrides_of, reason_of, run_id
+from medbot_exp.sweep.study import directory_of, overrides_of, reason_of, run_id
 from medbot_exp.tracking.wandb import Place as WandbPlace
 
 if TYPE_CHECKING:
@@ -47,8 +46,8 @@ def report(search: Search, console: Console) -> None:
         facts["best"] = f"none keeps {' and '.join(map(str, search.constraints)) or 'its constraints'}"
     if summary.best:
         best = summary.best[0]
-        overrides = overrides_of(search.ledger().trial(best.number))
         if len(summary.directions) == 1:
+            overrides = overrides_of(search.ledger().trial(best.number))
             again = command(search, best, overrides)
             facts["best"] = f"trial {best.number}, {values(summary, best)}: {parameters(best)}"
             facts["again"] = again
@@ -67,7 +66,7 @@ def report(search: Search, console: Console) -> None:
 
 def mirrored(search: Search, summary: StudySummary, html: Path) -> dict[str, str]:
     """Give W&B the study, in our own application; the line that tells where it is."""
-    if OmegaConf.get_type(search.base) is not RunConfig:
+    if not search.own:
         return {}
     config = typed(without_hydra(search.base))
     if config.tracking.name is not TrackingName.wandb:
@@ -85,7 +84,7 @@ def mirrored(search: Search, summary: StudySummary, html: Path) -> dict[str, str
 
 def metric_names(search: Search) -> list[str] | None:
     """The names of the objectives; None where the application has none."""
-    if OmegaConf.get_type(search.base) is not RunConfig:
+    if not search.own:
         return None
     metric = OmegaConf.to_container(search.base)["objective"]["metric"]  # type: ignore[index,call-overload]
     return list(metric) if isinstance(metric, list) else [str(metric)]
@@ -96,15 +95,13 @@ def notes(trial: "FrozenTrial", folder: Path) -> Notes:
     directory = directory_of(trial)
     if directory is not None and directory.is_relative_to(folder.absolute()):
         directory = directory.relative_to(folder.absolute())
-    return Notes(reason_of(trial), trial.user_attrs.get(RETRY_OF), None if directory is None else str(directory))
+    return Notes(reason_of(trial), None if directory is None else str(directory))
 
 
 def tally(summary: StudySummary) -> str:
     """How many trials there are of each state."""
     states = counts(row.state for row in summary.trials)
-    return (
-        f"{counted(len(summary.trials), 'trial')}: {', '.join(f'{count} {state}' for state, count in states.items())}"
-    )
+    return f"{plural(len(summary.trials), 'trial')}: {', '.join(f'{count} {state}' for state, count in states.items())}"
 
 
 def values(summary: StudySummary, row: TrialRow) -> str:
@@ -122,18 +119,18 @@ def parameters(row: TrialRow) -> str:
 
 def command(search: Search, row: TrialRow, overrides: Sequence[str]) -> str:
     """The command that runs a trial again by itself."""
-    if OmegaConf.get_type(search.base) is not RunConfig:
-        return shlex.join(["python", sys.argv[0], *overrides])
+    if not search.own:
+        return shlex.join([*search.program(), *overrides])
     directory = RunDirectory(search.folder / (row.directory or ""))
     if directory.config.is_file():
         return HydraFiles.read(directory).command(without=("study=",))
     # Another host ran it, in a directory that is not seen from here.
-    return shlex.join(["python", "-m", "medbot_exp", *(word for word in overrides if not word.startswith("study="))])
+    return shlex.join([*search.program(), *(word for word in overrides if not word.startswith("study="))])
 
 
 def experiment(search: Search, overrides: list[str]) -> dict[str, str]:
     """Write the best trial as a config of its own; the line that tells its command, in our own application."""
-    if OmegaConf.get_type(search.base) is not RunConfig:
+    if not search.own:
         return {}
     folder = RunDirectory(search.folder)
     typed = f"python -m medbot_exp --config-dir={folder} +experiment=best"
@@ -141,33 +138,47 @@ def experiment(search: Search, overrides: list[str]) -> dict[str, str]:
     groups = {path.name for path in conf_directory().iterdir() if path.is_dir()} | {*search.base.hydra.runtime.choices}
     choices = {group for group in groups if group.partition("/")[0] != "hydra"}
     path = search.folder / "experiment" / "best.yaml"
-    folders = [Path(each.path) for each in search.base.hydra.runtime.config_sources if each.schema == "file"]
-    own = [word for word in expanded(overrides, folders) if not word.startswith("study=")]
+    own = [word for word in expanded(overrides, search.composed) if not word.startswith("study=")]
     write_experiment(path, own, choices, [f"The best trial of the study {search.place.name}.   {typed}"])
     return {"as a config": typed}
 
 
-def expanded(overrides: Sequence[str], folders: Sequence[Path]) -> list[str]:
+def expanded(overrides: Sequence[str], composed: Callable[[Sequence[str]], DictConfig]) -> list[str]:
     """`overrides` with what a +sweep= sets for its trials in its place: a run by itself, and a grid, has no use for it.
 
+    Read off what a trial composes, whichever of the preset, the overrides and an experiment prevails there.
+
     Args:
-        folders: those of config files, the first one prevailing.
+        composed: what overrides compose to, with Hydra's own node.
     """
-    words: list[str] = []
-    for word in overrides:
-        group, _, option = word.lstrip("+").partition("=")
-        files = [folder / "sweep" / f"{option}.yaml" for folder in folders] if group == "sweep" else []
-        file = next((file for file in files if file.is_file()), None)
-        if file is None:
-            words.append(word)
-            continue
-        preset: Any = OmegaConf.to_container(OmegaConf.load(file))
-        chosen = [entry for entry in preset.pop("defaults", []) if isinstance(entry, dict)]
-        pairs = [(key.removeprefix("override ").lstrip("/"), value) for entry in chosen for key, value in entry.items()]
-        words += [f"{group}={value}" for group, value in pairs if not group.startswith("hydra/")]
-        preset.pop("hydra", None)
-        words += [f"{key}={written(value)}" for key, value in (leaves(preset) if preset else ())]
-    return words
+    words = [word for word in overrides if not word.startswith("+sweep=")]
+    if len(words) == len(overrides):
+        return words
+    whole = composed(overrides)
+    chosen, before = choices_of(whole), choices_of(composed(words))
+    words += [
+        f"{'' if group in before else '+'}{group}={written(option)}"
+        for group, option in chosen.items()
+        if group != "sweep" and (group not in before or before[group] != option)
+    ]
+    values, known = (dict(leaves(contents)) for contents in map(plain_values, (whole, composed(words))))
+    return words + [
+        f"{'' if key in known else '++'}{key}={written(value)}"
+        for key, value in values.items()
+        if key not in known or known[key] != value
+    ]
+
+
+def choices_of(composed: DictConfig) -> dict[str, Any]:
+    """The option of each config group of the application."""
+    chosen: Any = OmegaConf.to_container(composed.hydra.runtime.choices)
+    return {group: option for group, option in chosen.items() if group.partition("/")[0] != "hydra"}
+
+
+def plain_values(composed: DictConfig) -> dict[str, Any]:
+    """The application's own values, interpolations as they are written."""
+    values: Any = OmegaConf.to_container(without_hydra(composed), enum_to_str=True)
+    return values
 
 
 def write_results(path: Path, summary: StudySummary) -> None:

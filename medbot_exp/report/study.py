@@ -9,12 +9,13 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medbot_exp.errors import ConfigError
 from medbot_exp.rundir import write_text
+from medbot_exp.sweep.study import RETRY_OF, tried_again
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -35,12 +36,10 @@ class Notes:
 
     Attributes:
         reason: why it failed.
-        retry_of: number of the trial that it repeats.
         directory: where its files are, relative to the study's directory where they are below it.
     """
 
     reason: str | None = None
-    retry_of: int | None = None
     directory: str | None = None
 
 
@@ -52,6 +51,7 @@ class TrialRow:
         state: complete, pruned, failed, running, waiting, or retried: its place was taken by another try.
         values: one per objective; Optuna gives a pruned trial its last reported value.
         intermediate: reported value by step.
+        retry_of: number of the trial that it repeats.
         feasible: whether it keeps every constraint; true where it has none.
     """
 
@@ -100,9 +100,15 @@ class StudySummary:
 
 
 def counts(states: Iterable[str]) -> dict[str, int]:
-    """How many of `states` there are of each, in the order of STATES."""
+    """How many of `states` there are of each, in the order of STATES, with RETRIED last."""
     counter = Counter(states)
     return {state: counter[state] for state in (*STATES.values(), RETRIED) if counter[state]}
+
+
+def states_of(trials: "list[FrozenTrial]") -> dict[int, str]:
+    """The state of each of a study's `trials` by its number, in a word of STATES or RETRIED."""
+    again = tried_again(trials)
+    return {trial.number: RETRIED if trial.number in again else STATES[trial.state.name] for trial in trials}
 
 
 def no_notes(trial: "FrozenTrial") -> Notes:
@@ -123,9 +129,7 @@ def summarize(
     directions = [direction.name.lower() for direction in study.directions]
     several = len(directions) > 1
     fallback = [f"value {index}" for index in range(len(directions))] if several else ["value"]
-    rows = [row_of(trial, describe(trial)) for trial in frozen]
-    again = {row.retry_of for row in rows}
-    rows = [replace(row, state=RETRIED) if row.state == "failed" and row.number in again else row for row in rows]
+    rows = rows_of(frozen, describe)
     return StudySummary(
         name=study.study_name,
         directions=directions,
@@ -137,17 +141,23 @@ def summarize(
     )
 
 
-def row_of(trial: "FrozenTrial", notes: Notes) -> TrialRow:
-    """`trial` with what the sweeper noted."""
+def rows_of(trials: "list[FrozenTrial]", describe: Callable[["FrozenTrial"], Notes] = no_notes) -> list[TrialRow]:
+    """All `trials` of a study with what the sweeper noted."""
+    states = states_of(trials)
+    return [row_of(trial, states[trial.number], describe(trial)) for trial in trials]
+
+
+def row_of(trial: "FrozenTrial", state: str, notes: Notes) -> TrialRow:
+    """`trial`, which is in `state`, with what the sweeper noted."""
     return TrialRow(
         number=trial.number,
-        state=STATES[trial.state.name],
+        state=state,
         params=dict(trial.params),
         values=None if trial.values is None else list(trial.values),
         intermediate=dict(sorted(trial.intermediate_values.items())),
         seconds=None if trial.duration is None else trial.duration.total_seconds(),
         reason=notes.reason,
-        retry_of=notes.retry_of,
+        retry_of=trial.user_attrs.get(RETRY_OF),
         feasible=all(value <= 0 for value in trial.constraints.values()),
         directory=notes.directory,
     )

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from medbot_exp.report.console import print_facts
-from medbot_exp.report.progress import counted, duration
+from medbot_exp.report.progress import duration, plural
 from medbot_exp.rundir import RunDirectory
 
 
@@ -50,7 +50,7 @@ def print_summary(
     since = f" since step {result['resumed_from']}" if result["resumed_from"] else ""
     facts = {
         "time": f"{duration(seconds['total'])} ({spent})",
-        "training": f"{counted(result['steps'], 'step')}, {counted(result['tokens'], 'token')}{since}, "
+        "training": f"{plural(result['steps'], 'step')}, {plural(result['tokens'], 'token')}{since}, "
         f"{result['tokens_per_second']:.0f} tokens/s",
         "memory": f"{result['peak_memory_gib']:.2f} GiB at most",
         "adapter": f"{directory}/{directory.adapter.name} ({result['trainable_parameters']:,} parameters)",

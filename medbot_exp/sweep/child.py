@@ -5,11 +5,34 @@ import os
 import pickle
 import signal
 import sys
+from dataclasses import dataclass
 from multiprocessing import spawn
 from typing import Any
 
 # Exit status where there was no room to write: then neither log nor answer may have come through. EX_IOERR.
 DISK_FULL_STATUS = 74
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What all jobs of one launcher are given alike.
+
+    Attributes:
+        singletons: Hydra's own state.
+    """
+
+    singletons: dict[Any, Any]
+    context: Any
+    config: Any
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one job is given."""
+
+    number: int
+    overrides: list[str]
+    task_function: Any
 
 
 def main() -> None:
@@ -22,8 +45,7 @@ def main() -> None:
     os.set_inheritable(answer, False)
     try:
         spawn.prepare(pickle.load(sys.stdin.buffer))
-        surroundings = pickle.load(sys.stdin.buffer)
-        content = run(*surroundings, *pickle.load(sys.stdin.buffer))
+        content = run(pickle.load(sys.stdin.buffer), pickle.load(sys.stdin.buffer))
     except KeyboardInterrupt as stop:
         print(f"stopped {stop}".strip(), file=sys.stderr)
         sys.exit(130)
@@ -33,10 +55,8 @@ def main() -> None:
         file.write(content)
 
 
-def run(
-    singletons: dict[Any, Any], context: Any, config: Any, number: int, overrides: list[str], task_function: Any
-) -> bytes | None:
-    """The pickled JobReturn of one job; None where the disk was full."""
+def run(surroundings: Surroundings, job: Job) -> bytes | None:
+    """The pickled JobReturn of `job`; None where the disk was full."""
     import cloudpickle
     from hydra.core.hydra_config import HydraConfig
     from hydra.core.singleton import Singleton
@@ -46,16 +66,16 @@ def run(
     from medbot_exp.errors import disk_full
 
     setup_globals()
-    Singleton.set_state(singletons)
-    composed = context.config_loader.load_sweep_config(config, overrides)
+    Singleton.set_state(surroundings.singletons)
+    composed = surroundings.context.config_loader.load_sweep_config(surroundings.config, job.overrides)
     with open_dict(composed):
-        composed.hydra.job.id = f"{composed.hydra.job.name}_{number}"
-        composed.hydra.job.num = number
+        composed.hydra.job.id = f"{composed.hydra.job.name}_{job.number}"
+        composed.hydra.job.num = job.number
     HydraConfig.instance().set_config(composed)
     try:
         returned = run_job(
-            hydra_context=context,
-            task_function=task_function,
+            hydra_context=surroundings.context,
+            task_function=job.task_function,
             config=composed,
             job_dir_key="hydra.sweep.dir",
             job_subdir_key="hydra.sweep.subdir",

@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from medbot_exp.sweep.patience import PASSWORD_VARIABLE, PATIENCE_SECONDS, wait_for_lock
+from medbot_exp.sweep.patience import PATIENCE_SECONDS, wait_for_lock
+from medbot_exp.sweep.refusals import PASSWORD_VARIABLE
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage, RDBStorage

@@ -2,6 +2,9 @@
 
 Any Hydra application's task function can ask for `current_trial()` to report to it and to be pruned:
 
+    import optuna
+    from medbot_exp.sweep.job import current_trial
+    ...
     trial = current_trial()
     if trial is not None:
         trial.report(loss, step)

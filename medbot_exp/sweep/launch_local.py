@@ -26,13 +26,14 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from medbot_exp.errors import ConfigError, TrialError
+from medbot_exp.sweep.child import Job, Surroundings
 from medbot_exp.sweep.outcome import Outcome
 
 # Libraries that start a thread for each core, unless told not to before they load.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 POLL_SECONDS = 0.01
 # How long a process that was asked to end may take: training ends behind its current step, with a checkpoint.
-PATIENCE_SECONDS = 120.0
+STOP_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Pool:
         """What every job is given alike, pickled once: it is most of what there is to pickle."""
         import cloudpickle
 
-        content: bytes = cloudpickle.dumps((Singleton.get_state(), self.context, self.config))
+        content: bytes = cloudpickle.dumps(Surroundings(Singleton.get_state(), self.context, self.config))
         return content
 
     def free(self) -> int:
@@ -124,7 +125,7 @@ class Pool:
         slot = min(set(range(len(self.slots))) - {running.slot for running in self.running})
         self.logs.mkdir(parents=True, exist_ok=True)
         log = self.logs / f"{number}.log"
-        job = (number, list(overrides), self.task_function)
+        job = Job(number, list(overrides), self.task_function)
         # As multiprocessing does: the child loads the program's main module under another name. It needs no key.
         program = {key: value for key, value in spawn.get_preparation_data("trial").items() if key != "authkey"}
         content = pickle.dumps(program) + self.surroundings + cloudpickle.dumps(job)
@@ -159,7 +160,7 @@ class Pool:
         for running in self.running:
             send(running.process, signal.SIGINT)
         ended: list[Ended] = []
-        until = time.monotonic() + PATIENCE_SECONDS
+        until = time.monotonic() + STOP_SECONDS
         try:
             while self.running and time.monotonic() < until:
                 ended += self.ended(until - time.monotonic())

@@ -20,8 +20,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from medbot_exp.errors import first_line
-from medbot_exp.sweep.child import DISK_FULL_STATUS
-from medbot_exp.sweep.launch_local import PATIENCE_SECONDS, Ended, last_words
+from medbot_exp.sweep import child
+from medbot_exp.sweep.launch_local import STOP_SECONDS, Ended, last_words
 from medbot_exp.sweep.outcome import Outcome
 
 log = logging.getLogger(__name__)
@@ -91,8 +91,9 @@ class Pool:
 
         self.logs.mkdir(parents=True, exist_ok=True)
         path = self.logs / f"{number}.log"
-        job = (number, list(overrides), self.context, self.config, self.task_function, Singleton.get_state())
-        stream = self.run.remote(cloudpickle.dumps(job), os.getcwd(), str(path.absolute()), self.environment)
+        surroundings = child.Surroundings(Singleton.get_state(), self.context, self.config)
+        content = cloudpickle.dumps((surroundings, child.Job(number, list(overrides), self.task_function)))
+        stream = self.run.remote(content, os.getcwd(), str(path.absolute()), self.environment)
         self.running.append(Running(number, stream, path))
 
     def ended(self, wait_seconds: float) -> list[Ended]:
@@ -121,7 +122,7 @@ class Pool:
         ended: list[Ended] = []
         for running in self.running:
             ray.cancel(running.stream, force=False)
-        until = time.monotonic() + PATIENCE_SECONDS
+        until = time.monotonic() + STOP_SECONDS
         try:
             while self.running and time.monotonic() < until:
                 ended += self.ended(until - time.monotonic())
@@ -155,14 +156,16 @@ class Pool:
             return None
         seconds = time.monotonic() - running.began
         if content is None:
-            return Ended(running.number, DISK_FULL_STATUS, False, seconds, None, running.log)
+            return Ended(running.number, child.DISK_FULL_STATUS, False, seconds, None, running.log)
         return Ended(running.number, 0, False, seconds, pickle.loads(content), running.log)
 
 
 def run(job: bytes, directory: str, log: str, environment: dict[str, str]) -> Any:
-    """What a task of Ray runs: yields None when it begins, and what child.run makes of `job` when it has ended."""
-    from medbot_exp.sweep import child
+    """What a task of Ray runs: yields None when it begins, and what child.run makes of `job` when it has ended.
 
+    Args:
+        job: pickled, the arguments of child.run.
+    """
     os.chdir(directory)
     os.environ.update(environment)
     file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)

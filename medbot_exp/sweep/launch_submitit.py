@@ -25,7 +25,7 @@ from medbot_exp.errors import ConfigError, disk_full
 from medbot_exp.sweep.child import DISK_FULL_STATUS
 from medbot_exp.sweep.job import reason
 from medbot_exp.sweep.launch_batches import as_lost
-from medbot_exp.sweep.launch_local import PATIENCE_SECONDS, Ended, last_words, slots_for
+from medbot_exp.sweep.launch_local import STOP_SECONDS, Ended, last_words, slots_for
 from medbot_exp.sweep.outcome import Outcome
 
 log = logging.getLogger(__name__)
@@ -160,7 +160,7 @@ class Pool:
         ended = [as_lost(running.number, Outcome("stopped")) for running in self.running if running.job is None]
         self.running = submitted
         self.cancel(softly=True)
-        until = time.monotonic() + PATIENCE_SECONDS
+        until = time.monotonic() + STOP_SECONDS
         try:
             while self.running and time.monotonic() < until:
                 ended += self.ended(1.0)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from medbot_exp.errors import StorageError, first_line
+from medbot_exp.sweep.refusals import REFUSALS
 
 T = TypeVar("T")
 
@@ -19,23 +20,6 @@ log = logging.getLogger(__name__)
 PATIENCE_SECONDS = 120.0
 # After so long a person is told what is waited for.
 SILENT_SECONDS = 3.0
-
-# Where a password waits for the processes that open the study: they inherit it, and no file or log gets to hold it.
-PASSWORD_VARIABLE = "MEDBOT_EXP_STORAGE_PASSWORD"
-
-# What servers say where waiting does not help, and the remedy; the first that fits. libpq gives no code for a
-# connection that failed.
-PASSWORD_REMEDY = f"Correct the user and the password: in the URL, in {PASSWORD_VARIABLE} or in ~/.pgpass"
-REFUSALS = {
-    "password authentication failed": PASSWORD_REMEDY,
-    "no password supplied": PASSWORD_REMEDY,
-    "' to database '": "Create it on the server (CREATE DATABASE) and GRANT it to this user, or correct the URL",
-    "Access denied": PASSWORD_REMEDY,
-    "no pg_hba.conf entry": "Let the server accept this host and user (pg_hba.conf)",
-    "does not exist": "Create it on the server (createdb, createuser), or correct the URL",
-    "Unknown database": "Create it on the server (CREATE DATABASE), or correct the URL",
-    "No space left on device": "Free some space on the server",
-}
 
 # A network file system that loses its server for a while.
 PASSING_ERRNOS = {errno.ENOLCK, errno.ESTALE, errno.EIO, errno.EAGAIN, errno.EBUSY, errno.ETIMEDOUT}
@@ -139,14 +123,14 @@ def wait_for_lock(taken: Callable[[], bool], pause_seconds: float, guarded: str,
     Raises:
         StorageError: another process held it for PATIENCE_SECONDS.
     """
-    began, told = time.monotonic(), False
+    began, silent = time.monotonic(), True
     while not taken():
         waited = time.monotonic() - began
         if waited > PATIENCE_SECONDS:
             raise StorageError(
                 f"{guarded} must be free within {PATIENCE_SECONDS:g} s, but another process keeps it locked; {remedy}"
             )
-        if waited > SILENT_SECONDS and not told:
+        if waited > SILENT_SECONDS and silent:
             log.warning("%s is locked by another process, waiting for %.0f s more", guarded, PATIENCE_SECONDS - waited)
-            told = True
+            silent = False
         time.sleep(pause_seconds)

@@ -1,6 +1,7 @@
 """What a command asks of a search, looked at as a whole before its first trial: settings, space, storage, study."""
 
 import logging
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -81,6 +82,12 @@ class Search:
     pruner: "BasePruner"
     place: Place
     study: "Study"
+    loader: ConfigLoader
+
+    @property
+    def own(self) -> bool:
+        """Whether it is a search of our own application."""
+        return OmegaConf.get_type(self.base) is RunConfig
 
     @property
     def folder(self) -> Path:
@@ -91,6 +98,28 @@ class Search:
     def uid(self) -> str:
         """What tells the study from every other, whatever its name."""
         return str(self.study._storage.get_study_system_attrs(self.study._study_id)[UID])
+
+    def composed(self, overrides: Sequence[str]) -> DictConfig:
+        """What a trial with `overrides` composes."""
+        return self.loader.load_sweep_config(self.config, list(overrides))
+
+    def again(self) -> str:
+        """The command that goes on with the study."""
+        key, names = ("study", self.base) if self.own else ("hydra.sweep.dir", self.config)
+        given = OmegaConf.to_container(names, resolve=False)
+        assert isinstance(given, dict)
+        for part in key.split("."):
+            given = given[part]
+        # A name of the time of day would be another one by then.
+        place = [f"{key}={self.folder.name if self.own else self.folder}"] if "${" in str(given) else []
+        return shlex.join([*self.program(), *sys.argv[1:], *place])
+
+    def program(self) -> list[str]:
+        """How the application is started, without its overrides."""
+        spec = getattr(sys.modules["__main__"], "__spec__", None)
+        if self.own:
+            return ["python", "-m", "medbot_exp"]
+        return ["python", sys.argv[0]] if spec is None else ["python", "-m", spec.name.removesuffix(".__main__")]
 
     def task(self, task_function: TaskFunction) -> TrackedTask:
         """`task_function`, ending its trials itself."""
@@ -177,7 +206,7 @@ def prepare(settings: Settings, config: DictConfig, context: HydraContext, argum
         if settings.on_mismatch != "new":
             raise
         place, study = open_beside(config, place, folder, given is None, directions, sampler, pruner, plan)
-    return Search(settings, config, base, space, directions, constraints, sampler, pruner, place, study)
+    return Search(settings, config, base, space, directions, constraints, sampler, pruner, place, study, loader)
 
 
 def fixed_config(config: DictConfig, loader: ConfigLoader, space: SearchSpace) -> DictConfig:
@@ -196,9 +225,22 @@ def fixed_config(config: DictConfig, loader: ConfigLoader, space: SearchSpace) -
 
 
 def setting_faults(settings: Settings) -> list[str]:
-    """What to say of the numbers in hydra.sweeper that cannot be."""
+    """What to say of the values in hydra.sweeper that cannot be."""
     own = "hydra.sweeper"
+    mappings = [
+        (
+            f"`{own}.{key}` must be a mapping",
+            value is None or isinstance(value, Mapping),
+            key,
+            f"write '{own}.{key}={{{example}}}'",
+        )
+        for key, value, example in (
+            ("params", settings.params, 'lora.r: "8,16"'),
+            ("when", settings.when, 'optimizer.lora_plus_ratio: "lora.r>=16"'),
+        )
+    ]
     rules = [
+        *mappings,
         (f"`{own}.n_trials >= 1` must hold", settings.n_trials >= 1, "n_trials", "it counts trials"),
         (f"`{own}.n_jobs >= 1` must hold", settings.n_jobs >= 1, "n_jobs", "it counts trials at a time"),
         (
@@ -267,6 +309,13 @@ def hide_password(config: DictConfig, address: Address) -> None:
     """Put `address`, which has no password, where Hydra, the manifest and W&B write what the user gave."""
     own = "hydra.sweeper.storage"
     bare = f"{own}='{address.url}'"
+    both = next((word for word in sys.argv[1:] if word.lstrip("+~").startswith("hydra.sweeper={")), None)
+    if both is not None:
+        # Not its text: it may hold the password.
+        raise ConfigError(
+            "`hydra.sweeper.storage` must have a word of its own, so that its password stays out of records, but got "
+            f"hydra.sweeper={{…}}; write {own}=<url>, and each other key likewise"
+        )
 
     def others(words: Sequence[str]) -> list[str]:
         return [word for word in words if not word.lstrip("+~").startswith((f"{own}=", f"{own}.", f"{own}@"))]

@@ -20,7 +20,8 @@ from urllib.parse import quote, unquote
 from medbot_exp.errors import ConfigError, StorageError
 from medbot_exp.sweep.database import held_on_server, prepared_storage
 from medbot_exp.sweep.journal import Journal
-from medbot_exp.sweep.patience import PASSWORD_VARIABLE, REFUSALS, held_file, patiently, told
+from medbot_exp.sweep.patience import held_file, patiently, told
+from medbot_exp.sweep.refusals import PASSWORD_VARIABLE, REFUSALS
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage

@@ -460,16 +460,21 @@ def failed(trials: "list[FrozenTrial]") -> "list[FrozenTrial]":
 
 def owed(trials: "list[FrozenTrial]", number: int | None = None) -> "list[FrozenTrial]":
     """Those of `trials`, or of them the one with `number`, that failed with a promise of another try not kept yet."""
-    kept = {trial.user_attrs.get(RETRY_OF) for trial in trials}
-    failed = [trial for trial in trials if trial.state.name == "FAIL" and trial.number not in kept]
+    failed = [trial for trial in counted(trials) if trial.state.name == "FAIL"]
     promised = [trial for trial in failed if trial.system_attrs.get(END, {}).get("again")]
     return [trial for trial in promised if number in (None, trial.number)]
 
 
 def counted(trials: "list[FrozenTrial]") -> "list[FrozenTrial]":
     """The trials that count towards n_trials: all but those that were tried again."""
-    again = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+    again = tried_again(trials)
     return [trial for trial in trials if trial.number not in again]
+
+
+def tried_again(trials: "list[FrozenTrial]") -> set[int]:
+    """The numbers of the failed ones of `trials` whose place another one took."""
+    replaced = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+    return {trial.number for trial in trials if trial.number in replaced and trial.state.name == "FAIL"}
 
 
 def overrides_of(trial: "FrozenTrial") -> list[str]:

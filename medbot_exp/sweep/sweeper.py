@@ -1,16 +1,13 @@
 """The controller of a search: asks for trials, starts them, closes what they leave open, until n_trials are done."""
 
 import logging
-import shlex
-import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hydra.plugins.launcher import Launcher
 
-from medbot_exp.errors import Interrupted, StorageError, TrialError, disk_full
+from medbot_exp.errors import Interrupted, StorageError, TrialError, disk_full, first_line
 from medbot_exp.sweep import launch_submitit
 from medbot_exp.sweep.child import DISK_FULL_STATUS
 from medbot_exp.sweep.job import TrackedTask, reason
@@ -74,9 +71,7 @@ def run(search: Search, task: TrackedTask, workers: Workers, display: Display) -
             controller.work()
     except KeyboardInterrupt as stop:
         controller.stop()
-        words = sys.argv[1:] if Path(sys.argv[0]).name == "__main__.py" else sys.argv
-        program = ["python", "-m", "medbot_exp"] if words is not sys.argv else ["python"]
-        raise Interrupted(f"To go on, type the same again: {shlex.join([*program, *words])}") from stop
+        raise Interrupted(f"To go on: {search.again()}") from stop
     except BaseException:
         controller.stop()
         raise
@@ -102,10 +97,9 @@ class Controller:
         self.look()
         while True:
             self.start_all()
-            if time.monotonic() - self.looked > LOOK_SECONDS:
+            if not self.workers.running or time.monotonic() - self.looked > LOOK_SECONDS:
                 self.look()
             if not self.workers.running:
-                self.look()
                 # Others' trials are waited for: one whose process dies comes back here.
                 states = {trial.number: trial.state.name for trial in self.ledger.trials()}
                 others = [number for number, state in states.items() if state == "RUNNING"]
@@ -157,7 +151,7 @@ class Controller:
         if full:
             raise StorageError(
                 f"a trial must find room to write, but the disk was full in trial {', '.join(map(str, full))}\n"
-                "Free some space and type the same again: it goes on"
+                f"Free some space, then go on: {self.search.again()}"
             )
         if ended:
             self.refuse_failures(self.ledger.trials())
@@ -212,9 +206,21 @@ class Controller:
         self.refuse_failures(trials)
 
     def stop(self) -> None:
-        """End the trials that run, and keep what they did."""
-        for ended in self.workers.stop():
-            self.close(ended, outcome_of(ended, asked=True))
+        """End the trials that run, keep what they did, and show how all ended."""
+        try:
+            for ended in self.workers.stop():
+                self.close(ended, outcome_of(ended, asked=True))
+        finally:
+            self.look_last()
+
+    def look_last(self) -> None:
+        """Show how the trials ended, those among them whose end made the search give up."""
+        try:
+            # Asked once: a storage that failed was waited for already.
+            trials = self.search.study.get_trials(deepcopy=False)
+            self.display.look(trials, self.ledger.n_trials - len(counted(trials)))
+        except Exception as error:  # the first one is to be told: this may well be of the same cause
+            log.warning("how the last trials ended is not shown: %s: %s", type(error).__name__, first_line(error))
 
 
 def outcome_of(ended: Ended, asked: bool = False) -> Outcome:

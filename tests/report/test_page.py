@@ -3,10 +3,11 @@
 import math
 import re
 from html.parser import HTMLParser
+from importlib.resources import files
 
 import pytest
 
-from medbot_exp.report.charts import history, upright
+from medbot_exp.report.charts import curves, history, upright
 from medbot_exp.report.page import page
 from medbot_exp.report.study import Space, StudySummary, TrialRow
 from medbot_exp.report.svg import Choices, Numbers, apart, clipped, number
@@ -139,6 +140,54 @@ def test_page_tells_states_best_and_command():
     assert "No trial is complete" in page(STUDIES["failed"], {}, None)
     assert "No trial has begun" in page(STUDIES["none"], {}, None)
     assert "keeps the constraints" in page(STUDIES["infeasible"], {}, None)
+
+
+def test_a_trial_that_was_tried_again_says_why_apart_from_those_that_failed_for_good():
+    rows = [
+        row(0, state="retried", reason="killed by SIGKILL"),
+        row(1, state="failed", reason="killed by SIGKILL", retry_of=0),
+        row(2, state="retried", reason="its process is gone"),
+        row(3, state="running", reason="none yet"),
+        row(4, 1.0, retry_of=2),
+        row(5, state="failed", reason="no memory"),
+        row(6, state="failed", reason="no memory"),
+        row(7, state="retried"),
+    ]
+    listed = re.search(r'<ul class="reasons">(.*?)</ul>', page(summary(rows), {}, None)).group(1)
+    assert re.findall(r"<li>(.*?) <span>\((.*?)\)</span></li>", listed) == [
+        ("killed by SIGKILL", "trial 1; tried again: trial 0"),
+        ("its process is gone", "tried again: trial 2"),
+        ("no memory", "trial 5, 6"),
+    ]
+
+
+def test_a_trial_that_was_tried_again_has_a_tick_in_the_history_and_the_legend_tells_it():
+    rows = [row(0, state="retried", reason="killed by SIGKILL"), row(1, 1.0, retry_of=0)]
+    drawn = history(summary(rows))
+    assert re.findall(r'<path class="(lost[^"]*)" data-trial="(\d)"', drawn) == [("lost retried", "0")]
+    assert "trial 0, retried: killed by SIGKILL" in drawn
+    assert legend(drawn) == {"complete": "complete", "so-far": "best so far", "lost retried": "retried"}
+    drawn = history(summary([*rows, row(2, state="failed")]))
+    assert legend(drawn)["lost"] == "failed, or no number"
+
+
+def test_each_kind_of_learning_curve_has_a_colour_of_its_own_and_is_told():
+    ended = {"pruned": "pruned", "failed": "failed", "retried": "retried", "running": "running"}
+    rows = [row(index, state=state, intermediate={1: 2.0, 2: 1.0}) for index, state in enumerate(ended)]
+    rows += [row(4, 1.0, intermediate={1: 2.0, 2: 1.0}), row(5, 1.0, feasible=False, intermediate={1: 2.0, 2: 1.0})]
+    drawn = curves(summary(rows))
+    told = ended | {"complete": "complete", "infeasible": "infeasible"}
+    assert legend(drawn) == {f"line {key}": label for key, label in told.items()}
+    style = files("medbot_exp.report").joinpath("page.css").read_text()
+    selectors = {part.strip() for head in re.findall(r"([^{}]*)\{", style) for part in head.split(",")}
+    # The colour of complete trials is the one that curves and points have where nothing else is said.
+    for kind in told.keys() - {"complete"}:
+        assert {f".curve.{kind}", f"circle.{kind}", f".key.{kind}"} <= selectors
+
+
+def legend(drawn):
+    """What the legend of a figure says, by the class of the mark."""
+    return dict(re.findall(r'<span class="key ([^"]*)">([^<]*)</span>', drawn))
 
 
 @pytest.mark.parametrize("direction,reached", [("minimize", [3, 3, 2, 2, 1]), ("maximize", [3, 5, 5, 5, 5])])

@@ -1,49 +1,62 @@
 """What the end of a search says: the best trial as a run by itself."""
 
 import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
-from medbot_exp.report.results import expanded
+from medbot_exp.report.results import expanded, plain_values
 
-PRESET = """
-# @package _global_
-defaults:
-  - override /hydra/sweeper: optuna
-  - override /objective: accuracy
-study: quick
-trainer:
-  samples: 0
-  eval_limit: null
-hydra:
-  sweeper:
-    n_trials: 8
-"""
+FILES = {
+    "config": "defaults: [goal: loss, size: small, _self_]\nsteps: 10\nseed: 1\nalpha: ${seed}\n",
+    "goal/loss": "name: loss\n",
+    "goal/accuracy": "name: accuracy\n",
+    "size/small": "width: 1\n",
+    "size/large": "width: 9\n",
+    "experiment/long": "# @package _global_\nsteps: 90\n",
+    "sweep/common": "# @package _global_\nwidest: 5\n",
+    "sweep/quick": (
+        "# @package _global_\n"
+        "defaults: [common, override /hydra/hydra_logging: none, override /goal: accuracy]\n"
+        "steps: 60\nseed: null\nalpha: ${.steps}\n"
+    ),
+}
 
 
 @pytest.fixture
-def folders(tmp_path):
-    """Two folders of config files, of which the second has the preset `quick`."""
-    for name in ("own", "conf"):
-        (tmp_path / name / "sweep").mkdir(parents=True)
-    (tmp_path / "conf" / "sweep" / "quick.yaml").write_text(PRESET)
-    return [tmp_path / "own", tmp_path / "conf"]
+def composed(tmp_path):
+    """composed(overrides): what they compose to in a small application, with Hydra's own node."""
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.yaml").write_text(text)
+    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+        yield lambda words: compose("config", list(words), return_hydra_config=True)
 
 
-def test_a_preset_is_replaced_by_what_it_sets_for_trials(folders):
-    words = expanded(["lora.r=8", "+sweep=quick", "trainer.samples=2"], folders)
-    assert words == [
-        "lora.r=8",
-        "objective=accuracy",
-        "study=quick",
-        "trainer.samples=0",
-        "trainer.eval_limit=null",
-        "trainer.samples=2",
-    ]
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["+sweep=quick"],
+        ["steps=20", "+sweep=quick"],  # a value prevails over a group, wherever it stands
+        ["+sweep=quick", "steps=20"],
+        ["+sweep=quick", "goal=loss"],
+        ["goal=loss", "+sweep=quick"],
+        ["+sweep=quick", "+experiment=long"],
+        ["+experiment=long", "+sweep=quick"],
+        ["size=large", "+sweep=quick", "size.width=3"],
+    ],
+    ids=" ".join,
+)
+def test_a_preset_is_replaced_by_what_it_sets_for_a_trial(composed, overrides):
+    words = expanded(overrides, composed)
+    assert not [word for word in words if "sweep" in word or "hydra" in word]
+    assert [word for word in words if word in overrides] == [word for word in overrides if "sweep" not in word]
+    again, trial = (plain_values(composed(each)) for each in (words, overrides))
+    assert again == trial
 
 
-def test_of_two_presets_of_one_name_the_first_folders_counts(folders):
-    (folders[0] / "sweep" / "quick.yaml").write_text("# @package _global_\nseed: 7\n")
-    assert expanded(["+sweep=quick"], folders) == ["seed=7"]
+def test_overrides_without_a_preset_stay(composed):
+    assert expanded(["steps=3", "+experiment=long"], composed) == ["steps=3", "+experiment=long"]
 
 
-def test_a_preset_that_is_in_no_folder_stays(folders):
-    assert expanded(["+sweep=elsewhere", "lora.r=8"], folders) == ["+sweep=elsewhere", "lora.r=8"]
+def test_interpolations_stay_what_they_are(composed):
+    assert OmegaConf.to_container(composed(expanded(["+sweep=quick"], composed)))["alpha"] == "${.steps}"

@@ -12,7 +12,8 @@ from omegaconf import OmegaConf
 
 from medbot_exp.config import conf_directory
 from medbot_exp.errors import ConfigError
-from medbot_exp.report.study import Notes, summarize, write_experiment, write_trials_csv
+from medbot_exp.report.study import Notes, counts, states_of, summarize, write_experiment, write_trials_csv
+from medbot_exp.sweep.study import counted, failed
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 GROUPS = {path.name for path in conf_directory().iterdir() if path.is_dir()} - {"hydra"}
@@ -39,17 +40,39 @@ def test_trials_say_what_optuna_knows_and_the_notes_say_the_rest():
 
     study.optimize(objective, 3, catch=(ValueError,))
     study.ask()
-    study.enqueue_trial({"lr": 1e-3})
-    notes = {0: Notes(reason="no memory"), 2: Notes(retry_of=0, directory="trial-0002")}
+    study.enqueue_trial({"lr": 1e-3}, user_attrs={"retry_of": 0})
+    notes = {0: Notes(reason="no memory"), 2: Notes(directory="trial-0002")}
     summary = summarize(study, ["loss"], lambda trial: notes.get(trial.number, Notes()))
     assert [row.state for row in summary.trials] == ["retried", "pruned", "complete", "running", "waiting"]
     assert [row.reason for row in summary.trials] == ["no memory", None, None, None, None]
-    assert (summary.trials[2].retry_of, summary.trials[2].directory) == (0, "trial-0002")
+    assert (summary.trials[4].retry_of, summary.trials[2].directory) == (0, "trial-0002")
     assert list(summary.trials[1].intermediate.items()) == [(5, 1.25), (10, 2.5)]
     assert summary.trials[2].values == [1.5] and summary.trials[0].values is None
     assert summary.trials[2].seconds == pytest.approx(study.trials[2].duration.total_seconds())
     assert summary.trials[4].seconds is None
     assert summary.spaces["lr"].log and (summary.spaces["lr"].low, summary.spaces["lr"].high) == (1e-5, 1e-2)
+
+
+def test_only_a_failed_trial_whose_place_another_took_is_retried_and_it_counts_towards_nothing():
+    def made(number, state, **user_attrs):
+        value = 1.0 if state == "COMPLETE" else None
+        trial = optuna.trial.create_trial(state=optuna.trial.TrialState[state], value=value, user_attrs=user_attrs)
+        trial.number = number
+        return trial
+
+    trials = [
+        made(0, "FAIL"),
+        made(1, "FAIL", retry_of=0),
+        made(2, "FAIL"),
+        made(3, "WAITING", retry_of=1),
+        made(4, "COMPLETE"),
+        made(5, "RUNNING", retry_of=4),
+    ]
+    words = ["retried", "retried", "failed", "waiting", "complete", "running"]
+    assert states_of(trials) == dict(enumerate(words))
+    assert [trial.number for trial in counted(trials)] == [2, 3, 4, 5]
+    assert [trial.number for trial in failed(trials)] == [2]
+    assert list(counts(words)) == ["complete", "failed", "running", "waiting", "retried"]
 
 
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
@@ -167,10 +190,12 @@ def test_csv_reads_back_as_it_was(tmp_path):
             trial.suggest_float("lr", 1e-5, 1e-2, log=True)
         if trial.number == 3:
             raise ValueError
+        if trial.number == 4:
+            trial.set_user_attr("retry_of", 3)
         return 0.1 + trial.number
 
     study.optimize(objective, 8, catch=(ValueError,))
-    describe = {3: Notes(reason="line one\r\nline, two"), 4: Notes(retry_of=3)}
+    describe = {3: Notes(reason="line one\r\nline, two")}
     summary = summarize(study, ["validation/loss"], lambda trial: describe.get(trial.number, Notes()))
     write_trials_csv(tmp_path / "trials.csv", summary)
     with (tmp_path / "trials.csv").open(newline="", encoding="utf-8") as file:

@@ -54,6 +54,14 @@ CASES = [
         ["must be usable", "postgresql+psycopg2://me@127.0.0.1:1/none", "See that the server runs"],
     ),
     (
+        ["hydra.sweeper.params=lora.r", 'hydra.sweeper.when="lora.r>=16"'],
+        ["`hydra.sweeper.params` must be a mapping, but got hydra.sweeper.params=lora.r", "`hydra.sweeper.when` must"],
+    ),
+    (
+        ["lora.r=8,16", "hydra.sweeper={storage: 'postgresql+psycopg2://me:s3cr3t@h/d'}", "hydra.sweeper.n_jobs=1"],
+        ["must have a word of its own", "write hydra.sweeper.storage=<url>"],
+    ),
+    (
         ["lora.r=8,16", "hydra.sweeper.n_jobs=2"],
         ["a GPU of its own", "n_jobs=2 and 1 of them", "hydra.sweeper.n_jobs=1"],
     ),

@@ -12,7 +12,8 @@ from optuna.trial import TrialState
 
 from medbot_exp.errors import StorageError
 from medbot_exp.sweep import patience
-from medbot_exp.sweep.patience import PASSWORD_VARIABLE, patiently
+from medbot_exp.sweep.patience import patiently
+from medbot_exp.sweep.refusals import PASSWORD_VARIABLE
 from medbot_exp.sweep.storage import address_of
 
 pytestmark = pytest.mark.services

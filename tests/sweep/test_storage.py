@@ -25,7 +25,8 @@ from sqlalchemy.exc import OperationalError, PendingRollbackError
 from medbot_exp.errors import ConfigError, StorageError
 from medbot_exp.sweep import patience
 from medbot_exp.sweep.journal import Journal
-from medbot_exp.sweep.patience import PASSWORD_VARIABLE, patiently
+from medbot_exp.sweep.patience import patiently
+from medbot_exp.sweep.refusals import PASSWORD_VARIABLE
 from medbot_exp.sweep.storage import Address, address_of, file_url, server_address
 
 KINDS = ("sqlite", "journal")

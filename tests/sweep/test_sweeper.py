@@ -1,18 +1,36 @@
 """Searches of small Hydra applications, as their users start them, and what is left after the death of a process."""
 
 import csv
+import io
 import os
+import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
+from dataclasses import fields
 from pathlib import Path
 
 import optuna
 import pytest
 import yaml
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.text import Text
 
+from medbot_exp.errors import TrialError
+from medbot_exp.report.live import Board, Lines
+from medbot_exp.sweep.launch_local import Ended
 from medbot_exp.sweep.owner import started
+from medbot_exp.sweep.search import Search, Settings
+from medbot_exp.sweep.space import SearchSpace
+from medbot_exp.sweep.storage import Address, file_url
+from medbot_exp.sweep.study import Place, open_study
+from medbot_exp.sweep.sweeper import run
 
 APPLICATION = """
 import hydra
@@ -119,7 +137,10 @@ def test_a_full_disk_ends_the_search_and_fails_no_trial(sweep, tmp_path):
     do = "import resource; trial.number == 0 and resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"
     finished, found = sweep("hydra.sweeper.n_jobs=1", "hydra.sweeper.n_trials=2", do=do)
     assert finished.status == 1
-    assert "the disk was full in trial 0\nFree some space and type the same again" in finished.stderr
+    assert (
+        "the disk was full in trial 0\nFree some space, then go on: python app.py -m hydra/sweeper=optuna"
+        in finished.stderr
+    )
     assert states(found) == ["FAIL", "WAITING"]
     finished, found = sweep("hydra.sweeper.n_jobs=1", "hydra.sweeper.n_trials=2", do=do)
     assert finished.status == 0, finished.stderr
@@ -132,6 +153,74 @@ def test_too_many_failures_end_the_search_with_their_reason(sweep):
     assert finished.status == 1
     assert states(found) == ["FAIL"] * 2
     assert "lets 1 of 4 trials fail, but 2 did: trial 0, 1: ValueError: 41" in finished.stderr
+    assert re.findall(r"trial (\d): failed after .*: ValueError: 41", finished.stdout) == ["0", "1"]
+
+
+class Failing:
+    """Workers that run nothing: all trials that were started fail at once."""
+
+    def __init__(self, log):
+        self.running, self.log = [], log
+
+    def free(self):
+        return 2 - len(self.running)
+
+    def start(self, number, overrides):
+        self.running.append(number)
+
+    def ended(self, wait_seconds):
+        over, self.running = self.running, []
+        return [Ended(number, 7, False, 1.0, None, self.log) for number in over]
+
+    def stop(self):
+        return self.ended(0)
+
+
+@pytest.fixture
+def search(tmp_path):
+    """A search of two trials, neither of which may fail, in this process."""
+    sampler, pruner = optuna.samplers.RandomSampler(seed=0), optuna.pruners.NopPruner()
+    unset = dict.fromkeys(field.name for field in fields(Settings))
+    settings = Settings(**unset | {"sampler": sampler, "n_trials": 2, "max_failure_rate": 0.0, "max_retry": 0})
+    space = SearchSpace({"x": optuna.distributions.FloatDistribution(0, 1)}, {}, {}, {}, None, None)
+    place = Place(Address(file_url("sqlite", tmp_path / "study.db")), "study")
+    study = open_study(place, ["minimize"], sampler, pruner, {}, tmp_path)
+    empty = OmegaConf.create()
+    loader = ConfigLoaderImpl(ConfigSearchPathImpl())
+    return Search(settings, empty, empty, space, ["minimize"], (), sampler, pruner, place, study, loader)
+
+
+def test_lines_tell_every_trial_whose_end_made_the_search_give_up(search, tmp_path, caplog):
+    with caplog.at_level("INFO"), pytest.raises(TrialError):
+        run(search, search.task(print), Failing(tmp_path / "log"), Lines(["minimize"]))
+    told = [message for message in caplog.messages if "failed after" in message]
+    assert [message.partition(":")[0] for message in told] == ["trial 0", "trial 1"]
+    assert all("exit status 7" in message for message in told)
+
+
+def test_the_table_ends_with_the_failures_that_made_the_search_give_up(search, tmp_path):
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with pytest.raises(TrialError):
+        run(search, search.task(print), Failing(tmp_path / "log"), Board(console, ["minimize"], ["loss"], 2))
+    frame = Text.from_ansi(console.file.getvalue().rpartition("parameters")[2]).plain
+    assert len(re.findall(r"x=\S+ +failed", frame)) == 2 and "2 failed" in frame and "running" not in frame
+
+
+def test_a_storage_that_fails_hides_neither_the_first_error_nor_the_cursor(search, tmp_path, caplog):
+    class Losing(Failing):
+        def ended(self, wait_seconds):
+            with closing(sqlite3.connect(tmp_path / "study.db")) as database:
+                database.execute("DROP TABLE trials")
+            raise ValueError("the first")
+
+        def stop(self):
+            return []
+
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with pytest.raises(ValueError, match="the first"):
+        run(search, search.task(print), Losing(tmp_path / "log"), Board(console, ["minimize"], ["loss"], 2))
+    assert any("how the last trials ended is not shown" in message for message in caplog.messages)
+    assert console.file.getvalue().rpartition("\x1b[?25")[2][0] == "h"  # the table was ended
 
 
 def test_failures_count_over_all_commands_and_are_had_again_where_asked(sweep, tmp_path):
@@ -246,14 +335,15 @@ def test_ctrl_c_keeps_what_ran_and_the_same_command_goes_on(sweep, tmp_path):
     do = "trial.number < 2 and time.sleep(30)"
     arguments = command(tmp_path, *overrides, do=do)
     program, said = [sys.executable, *arguments], subprocess.PIPE
-    with subprocess.Popen(program, cwd=tmp_path, env=environment, stderr=said, text=True) as controller:
+    with subprocess.Popen(program, cwd=tmp_path, env=environment, stdout=said, stderr=said, text=True) as controller:
         wait_for(lambda: (tmp_path / "ledger").is_file() and sorted(begun(tmp_path)) == [0, 1])
         began = time.monotonic()
         controller.send_signal(signal.SIGINT)
-        _, told = controller.communicate(timeout=20)
+        printed, told = controller.communicate(timeout=20)
     assert time.monotonic() - began < 10
     assert controller.returncode == 130
-    assert "To go on, type the same again: python app.py -m" in told and "Traceback" not in told
+    assert "To go on: python app.py -m hydra/sweeper=optuna" in told and "Traceback" not in told
+    assert re.findall(r"trial (\d): failed after .*, tried again: stopped by the user", printed) == ["0", "1"]
     assert states(trials(tmp_path)) == ["FAIL", "FAIL", "WAITING", "WAITING"]
     pids = [int(line.split()[1]) for line in (tmp_path / "ledger").read_text().splitlines()]
     assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
@@ -360,3 +450,22 @@ def test_two_controllers_on_one_postgresql_study(postgres, tmp_path):
     assert sorted(begun(tmp_path)) == list(range(7))
     written = [path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file()]
     assert not [text for text in written if "p%40ss" in text or "p@ss" in text]
+
+
+def test_a_launcher_of_another_application_tells_what_can_be_mended(tmp_path, run_python_in):
+    (tmp_path / "app.py").write_text(APPLICATION)
+    finished = run_python_in(tmp_path, "app.py", "-m", "+x=1,2", "hydra/launcher=local", "hydra.launcher.n_jobs=0")
+    assert finished.status == 1
+    assert finished.stderr.splitlines()[0].startswith("`n_jobs >= 1` must hold, but got n_jobs=0")
+    assert "Traceback" not in finished.stderr
+
+
+def test_ctrl_c_names_the_directory_where_it_is_one_of_the_time(tmp_path):
+    arguments = [word for word in command(tmp_path, do="time.sleep(30)") if not word.startswith("hydra.sweep.dir=")]
+    said = subprocess.PIPE
+    with subprocess.Popen([sys.executable, *arguments], cwd=tmp_path, stderr=said, text=True) as controller:
+        wait_for(lambda: (tmp_path / "ledger").is_file())
+        controller.send_signal(signal.SIGINT)
+        _, told = controller.communicate(timeout=20)
+    (study,) = tmp_path.glob("multirun/*/*")
+    assert told.splitlines()[-1].endswith(f" hydra.sweep.dir={study.relative_to(tmp_path)}")

@@ -1,10 +1,7 @@
 """Hydra's plugins of this package: thin classes; what they do is imported when they do it."""
 
 import logging
-import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,13 +12,13 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
-from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from medbot_exp.errors import ConfigError, Interrupted, MedbotError, TrialError, first_line
+from medbot_exp.errors import ConfigError, first_line
+from medbot_exp.sweep.foreign import told_plainly
 from medbot_exp.sweep.options import PRUNERS, SAMPLERS, PrunerConf, SamplerConf
 
 log = logging.getLogger(__name__)
@@ -101,6 +98,7 @@ for option, pruner in PRUNERS.items():
 class GridSweeper(BasicSweeper):
     """Hydra's grid, each point checked before the first one runs, summed up in a table when the last one has."""
 
+    @told_plainly
     def sweep(self, arguments: list[str]) -> Sequence[Sequence[JobReturn]]:
         from medbot_exp.report.grid import print_grid
         from medbot_exp.sweep import grid
@@ -125,23 +123,6 @@ class GridSweeper(BasicSweeper):
         return results
 
 
-@contextmanager
-def told_plainly() -> Iterator[None]:
-    """In an application that is not ours: what its user can mend is told without a traceback, as Hydra's own errors."""
-    if os.environ.get("HYDRA_FULL_ERROR") == "1":  # its user wants it all; our own application's entrypoint tells it
-        yield
-        return
-    try:
-        yield
-    except Interrupted as stop:
-        print(stop, file=sys.stderr)
-        sys.exit(130)
-    except MedbotError as error:
-        if isinstance(error, TrialError) and error.__cause__ is not None:
-            raise  # where in the task function it arose, helps to mend it
-        raise CompactHydraException(str(error)) from error
-
-
 class OptunaSweeper(Sweeper):
     """A search by Optuna whose trials and study survive the death of any process."""
 
@@ -153,12 +134,8 @@ class OptunaSweeper(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
+    @told_plainly
     def sweep(self, arguments: list[str]) -> None:
-        with told_plainly():
-            self.search(arguments)
-
-    def search(self, arguments: list[str]) -> None:
-        """Run trials until the study has `n_trials`, and write its files."""
         assert self.config is not None and self.hydra_context is not None and self.task_function is not None
         from medbot_exp.report.console import stderr_console, stdout_console
         from medbot_exp.report.live import display_for
@@ -202,6 +179,7 @@ class LocalLauncher(Launcher):
         logs = Path(str(self.config.hydra.sweep.dir)) / "logs"
         return Pool(self.hydra_context, self.config, self.task_function, slots, logs, timeout_seconds)
 
+    @told_plainly
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from medbot_exp.sweep.launch_local import run_all
 
@@ -227,6 +205,7 @@ class RayLauncher(Launcher):
 
         return Pool(self.hydra_context, self.config, self.task_function, n_jobs, timeout_seconds, **self.options)
 
+    @told_plainly
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from medbot_exp.sweep.launch_local import run_all
 
