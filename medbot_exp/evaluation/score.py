@@ -85,8 +85,7 @@ def choice_log_likelihoods(
     with inference(model, precision):
         shared = model(input_ids=torch.tensor([prompt], device=device), use_cache=True, logits_to_keep=1)
         first = shared.logits[:, -1].float().log_softmax(-1)
-        cache = shared.past_key_values
-        cache.batch_repeat_interleave(len(options))
+        cache = repeated(shared.past_key_values, len(options))
         ids = pad(options, 0, device)
         valid = pad([[1] * len(option) for option in options], 0, device)
         attention = torch.cat([torch.ones(len(options), len(prompt), dtype=valid.dtype, device=device), valid], dim=1)
@@ -98,6 +97,14 @@ def choice_log_likelihoods(
         scores = predictions.gather(2, ids[..., None])[..., 0]
         counted = valid * (torch.arange(ids.shape[1], device=device) >= torch.tensor(starts, device=device)[:, None])
         return (scores * counted).sum(1).tolist()
+
+
+def repeated(cache: Any, times: int) -> Any:
+    """The keys and values of one row for `times` rows; Unsloth keeps a tuple of tensors per layer."""
+    if isinstance(cache, tuple):
+        return tuple(tuple(part.repeat_interleave(times, 0) for part in layer) for layer in cache)
+    cache.batch_repeat_interleave(times)
+    return cache
 
 
 def pad(rows: Sequence[Sequence[int]], value: int, device: Any) -> Any:

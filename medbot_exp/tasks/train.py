@@ -27,6 +27,7 @@ from medbot_exp.tracking import manifest
 from medbot_exp.tracking.record import Mirror, Record
 from medbot_exp.tracking.wandb import Place, open_mirror
 from medbot_exp.training import backend
+from medbot_exp.training.kernels import choose_liger
 from medbot_exp.training.memory import keep_freed_memory, peak_memory_gib
 
 log = logging.getLogger(__name__)
@@ -197,8 +198,12 @@ def perform(job: Job, record: Record, resumed_from: int | None) -> tuple[dict[st
         if device.type == "cpu":
             keep_freed_memory()
         precision = choose_precision(config.trainer.precision, device)
-        arguments = training_arguments(config.trainer, config.optimizer, precision, config.seed, device, directory)
         loaded = backend.load(config, cache_dir, device)
+        liger = choose_liger(config.backend.name, device, loaded.model.config.model_type)
+        log.info("Liger's kernels are %s: %s", "used" if liger.use else "not used", liger.reason)
+        arguments = training_arguments(
+            config.trainer, config.optimizer, precision, config.seed, device, directory, liger.use
+        )
         prepared = prepare(config, job.inputs, loaded, cache_dir)
         exam = Exam(
             tokenizer=prepared.tokenizer,

@@ -286,8 +286,13 @@ def training_arguments(
     seed: int,
     device: torch.device,
     directory: RunDirectory,
+    liger: bool,
 ) -> SFTConfig:
-    """TRL's configuration for ours, for one device."""
+    """TRL's configuration for ours, for one device.
+
+    Args:
+        liger: run the model's layers and its loss through Liger's kernels.
+    """
     early_stopping = trainer.early_stopping_patience is not None
     arguments = SFTConfig(
         output_dir=str(directory.checkpoints),
@@ -306,6 +311,7 @@ def training_arguments(
         fp16=precision is Precision.fp16,
         use_cpu=device.type == "cpu",
         gradient_checkpointing=trainer.gradient_checkpointing,
+        use_liger_kernel=liger,
         logging_steps=trainer.logging_steps,
         logging_nan_inf_filter=False,
         eval_strategy="steps",

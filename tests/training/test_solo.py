@@ -77,7 +77,9 @@ def fit(config, path, progress=None, model=None):
         rows(SENTENCES[:4]),
         config.trainer,
         config.optimizer,
-        solo.training_arguments(config.trainer, config.optimizer, Precision.fp32, config.seed, model.device, directory),
+        solo.training_arguments(
+            config.trainer, config.optimizer, Precision.fp32, config.seed, model.device, directory, False
+        ),
         Precision.fp32,
         directory,
         Record(directory, Mirror()),
@@ -195,7 +197,7 @@ def test_lora_plus_gives_the_b_matrices_their_own_rate(config, tmp_path):
     config.optimizer.lora_plus_ratio = 16.0
     model = fresh_model(config)
     arguments = solo.training_arguments(
-        config.trainer, config.optimizer, Precision.fp32, config.seed, model.device, RunDirectory(tmp_path)
+        config.trainer, config.optimizer, Precision.fp32, config.seed, model.device, RunDirectory(tmp_path), False
     )
     optimizer = solo.lora_plus(model, arguments, config.optimizer)
     rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
@@ -221,7 +223,7 @@ def test_every_optimizer_of_torch_is_built(config, tmp_path, name):
     config.optimizer.name = name
     model = fresh_model(config)
     arguments = solo.training_arguments(
-        config.trainer, config.optimizer, Precision.fp32, 0, model.device, RunDirectory(tmp_path)
+        config.trainer, config.optimizer, Precision.fp32, 0, model.device, RunDirectory(tmp_path), False
     )
     kind, options = solo.SFTTrainer.get_optimizer_cls_and_kwargs(arguments, model)
     assert kind([parameter for parameter in model.parameters() if parameter.requires_grad], **options)

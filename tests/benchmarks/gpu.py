@@ -1,0 +1,204 @@
+"""Training on a CUDA GPU beside the bare libraries: time of a step, peak memory, start-up.
+
+Each run is a process of its own, one after another: backend=unsloth and a plain Unsloth script, backend=peft and a
+plain TRL + PEFT script (bare_gpu.py), on the same rows of one length, LoRA of rank 16 on all linear layers, 8-bit
+AdamW, gradient checkpointing. Weights are random, of the true shapes: they serve for speed and memory.
+
+usage: python tests/benchmarks/gpu.py [--shape 8b] [--cases nf4:2x768,none:8x768] [--steps 12] [--only unsloth,peft]
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+
+SHAPES = {
+    "135m": {
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "vocab_size": 49152,
+        "tie_word_embeddings": True,
+    },
+    "8b": {
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "vocab_size": 128256,
+        "tie_word_embeddings": False,
+    },
+}
+WARM_UP = 3  # steps that compile and choose kernels
+ROWS = 64
+# A plain question and answer, byte for byte: prompt=direct, and the end token.
+FRAME = len("### Question\n\n\n### Answer\n") + 1
+MODULES = "[q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj]"
+
+
+def make_model(shape: str, folder: Path) -> None:
+    """A Llama of random weights in `folder`, with a token for each byte."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from medbot_exp.model import byte_tokenizer
+
+    tokenizer = byte_tokenizer()
+    torch.manual_seed(0)
+    ends = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    config = LlamaConfig(max_position_embeddings=8192, **ends, **SHAPES[shape])
+    torch.set_default_dtype(torch.bfloat16)
+    with torch.device("cuda"):
+        model = LlamaForCausalLM(config)
+    model.config.dtype = torch.bfloat16
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def bf16_rate() -> float:
+    """TFLOP/s of a matrix product of 8192 x 8192 in bfloat16, random data, median of ten."""
+    import torch
+
+    a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    times = []
+    for _ in range(13):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        a @ b
+        end.record()
+        torch.cuda.synchronize()
+        times.append(start.elapsed_time(end) / 1000)
+    return 2 * 8192**3 / statistics.median(times[3:]) / 1e12
+
+
+def prepare(shape: str, folder: Path) -> None:
+    """The card, the versions and the rate on standard output; the model in `folder`. In a process that ends."""
+    import torch
+
+    packages = ("torch", "transformers", "trl", "peft", "unsloth", "bitsandbytes", "liger-kernel")
+    known = ", ".join(f"{name} {version(name)}" for name in packages)
+    print(f"{torch.cuda.get_device_name()}; {known}; bf16 matrix product {bf16_rate():.0f} TFLOP/s")
+    make_model(shape, folder)
+
+
+def write_rows(path: Path, tokens: int) -> None:
+    """Questions and answers that are rows of `tokens` tokens each."""
+    rows = []
+    for number in range(ROWS):
+        question = f"{number:03d} " + "what is it? " * 8
+        question = question.strip()
+        answer = ("because of this " * tokens)[: tokens - FRAME - len(question)]
+        rows.append({"question": question, "answer": answer[:-1] + "x"})
+    path.write_text(json.dumps(rows))
+
+
+def run(command: list[str], folder: Path) -> tuple[float, str]:
+    """When the process of `command` began, and what it printed."""
+    began = time.time()
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{command} left with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}")
+    return began, done.stdout
+
+
+def ours(backend: str, model: Path, rows: Path, quantization: str, batch: int, tokens: int, steps: int) -> dict:
+    """A run of medbot_exp: seconds of each step, peak memory in GiB, seconds of start-up, losses."""
+    root = rows.parent / f"root-{backend}-{quantization}-{batch}x{tokens}"
+    words = [
+        *(f"backend={backend}", "model=directory", f"model.path={model}", f"model.quantization={quantization}"),
+        *("data=file", f"data.path={rows}", "data.columns.reasoning=null", "data.validation=2", "prompt=direct"),
+        *(f"lora.target_modules={MODULES}", "lora.r=16", "optimizer=adamw_8bit", "optimizer.lr=2.0e-4"),
+        *(f"trainer.max_steps={steps}", f"trainer.batch_size={batch}", f"trainer.eval_steps={steps}"),
+        *(f"trainer.checkpoint_steps={steps}", "trainer.gradient_checkpointing=true", "trainer.samples=0"),
+        *("trainer.eval_batch_size=1", "benchmark=[]", "tracking=none", f"model.max_length={tokens}", f"root={root}"),
+        f"cache_dir={rows.parent / 'cache'}",
+    ]
+    began, _ = run([sys.executable, "-m", "medbot_exp", *words], rows.parent)
+    (directory,) = root.glob("runs/*/*")
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    rates = [line["train/tokens_per_second"] for line in lines if "train/tokens_per_second" in line]
+    # Each is the mean from the first step on.
+    ends = [0.0, *(number * batch * tokens / rate for number, rate in enumerate(rates, 1))]
+    ready = next(line for line in (directory / "run.log").read_text().splitlines() if "trainable parameters" in line)
+    return {
+        "seconds": [later - earlier for earlier, later in zip(ends, ends[1:], strict=False)],
+        "peak_memory_gib": json.loads((directory / "result.json").read_text())["peak_memory_gib"],
+        "start_up": datetime.strptime(ready[:23], "%Y-%m-%d %H:%M:%S,%f").timestamp() - began,
+        "losses": [line["train/loss"] for line in lines if "train/loss" in line],
+        "log": [line for line in (directory / "run.log").read_text().splitlines() if "Liger" in line],
+    }
+
+
+def bare(library: str, model: Path, rows: Path, quantization: str, batch: int, tokens: int, steps: int) -> dict:
+    """The same by a plain script."""
+    from medbot_exp.data.prepare import read_cache
+
+    cached = [read_cache(path) for path in (rows.parent / "cache" / "tokenized").glob("*.json")]
+    found = max((each for each in cached if each and set(map(len, each.input_ids)) == {tokens}), key=len)
+    settings = {
+        "library": library,
+        "model": str(model),
+        "quantization": quantization,
+        "max_length": tokens,
+        "batch_size": batch,
+        "steps": steps,
+        "output": str(rows.parent / "bare"),
+        "rows": {"input_ids": found.input_ids, "completion_mask": found.completion_mask},
+    }
+    path = rows.parent / "settings.json"
+    path.write_text(json.dumps(settings))
+    began, printed = run([sys.executable, str(Path(__file__).with_name("bare_gpu.py")), str(path)], rows.parent)
+    measured = json.loads(printed.strip().splitlines()[-1])
+    return measured | {"start_up": measured["ready"] - began}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=SHAPES, default="8b")
+    parser.add_argument("--cases", default="nf4:2x768,none:8x768", help="<quantization>:<rows>x<tokens>")
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--only", default="unsloth,peft")
+    parser.add_argument("--prepare", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.prepare is not None:
+        prepare(options.shape, options.prepare)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        model = folder / "model"
+        words = ["--shape", options.shape, "--prepare", str(model)]
+        print(run([sys.executable, __file__, *words], folder)[1].strip().splitlines()[-1], flush=True)
+        print("\n| case | by | s/step | tokens/s | peak GiB | start-up s | loss of the last step |")
+        print("|---|---|---|---|---|---|---|")
+        for case in options.cases.split(","):
+            quantization, _, size = case.partition(":")
+            batch, tokens = map(int, size.split("x"))
+            rows = folder / f"rows-{tokens}.json"
+            write_rows(rows, tokens)
+            asked = (model, rows, quantization, batch, tokens, options.steps)
+            for library in options.only.split(","):
+                for name, measure in ((f"backend={library}", ours), (f"{library} alone", bare)):
+                    try:
+                        found = measure(library, *asked)
+                    except RuntimeError as error:
+                        print(f"{case}, {name}: {error}", file=sys.stderr, flush=True)
+                        continue
+                    step = statistics.median(found["seconds"][WARM_UP:])
+                    print(
+                        f"| {options.shape} {case} | {name} | {step:.3f} | {batch * tokens / step:,.0f} "
+                        f"| {found['peak_memory_gib']:.2f} | {found['start_up']:.1f} | {found['losses'][-1]:.4f} |",
+                        flush=True,
+                    )
+
+
+if __name__ == "__main__":
+    main()
