@@ -167,7 +167,9 @@ class Trainer(SFTTrainer):
         self.meter = meter
 
     def training_step(self, model, inputs, *args, **kwargs):
-        self.meter.tokens += int(inputs["attention_mask"].sum())
+        # Rows that are joined without padding, as Unsloth has them, come without a mask.
+        padded = inputs.get("attention_mask")
+        self.meter.tokens += inputs["input_ids"].numel() if padded is None else int(padded.sum())
         loss = super().training_step(model, inputs, *args, **kwargs)
         if not torch.isfinite(loss):
             raise diverged("training", loss.item(), self.state.global_step + 1, self.args.learning_rate)

@@ -1,0 +1,115 @@
+"""Training through Unsloth: what it cannot do is refused by name, and it learns from the tokens that PEFT does."""
+
+import json
+import sys
+
+import pytest
+
+from medbot_exp.errors import ConfigError
+from medbot_exp.training import backend, unsloth
+
+# Notes every batch that the training step is given, then runs the command as a user would.
+RECORD = """
+import json, sys
+from pathlib import Path
+from medbot_exp.training import backend
+from medbot_exp.config import BackendName
+
+wanted = next(word.partition("=")[2] for word in sys.argv[2:] if word.startswith("backend="))
+backend.begin(BackendName[wanted], Path("cache"))
+from medbot_exp.training import solo
+
+step = solo.Trainer.training_step
+
+def noted(self, model, inputs, *arguments, **keywords):
+    keys = ("input_ids", "labels", "attention_mask", "position_ids")
+    batches.append({key: inputs[key].tolist() for key in keys if key in inputs})
+    return step(self, model, inputs, *arguments, **keywords)
+
+batches, solo.Trainer.training_step = [], noted
+file = sys.argv.pop(1)
+from medbot_exp.cli import entrypoint
+entrypoint()
+Path(file).write_text(json.dumps(batches))
+"""
+
+
+@pytest.mark.parametrize(
+    "overrides, words",
+    [
+        (["lora.dora=true"], ["lora.dora=true", "use lora.dora=false"]),
+        (["lora.init=pissa"], ["lora.init=pissa"]),
+        (["model.attention=eager"], ["model.attention=eager", "use model.attention=sdpa"]),
+        (["model=tiny"], ["model=tiny", "no files"]),
+        (["lora.dora=true", "model.attention=eager"], ["lora.dora=true", "model.attention=eager"]),
+    ],
+)
+def test_what_its_kernels_cannot_do_is_refused_by_name(compose, overrides, words):
+    with pytest.raises(ConfigError) as caught:
+        unsloth.refuse(compose("backend=unsloth", *overrides))
+    assert [word for word in words if word not in str(caught.value)] == []
+    assert all("or backend=peft" in line for line in str(caught.value).splitlines())
+
+
+def test_the_recipe_is_taken(compose):
+    unsloth.refuse(compose("+experiment=medbot"))
+
+
+def test_a_process_has_the_libraries_in_one_way_alone(compose, tmp_path, monkeypatch):
+    import transformers  # noqa: F401  # as a run before this one has
+
+    with pytest.raises(ConfigError, match="a process that has transformers.* without it.*hydra/launcher=local"):
+        backend.begin(compose("backend=unsloth").backend.name, tmp_path)
+    monkeypatch.setitem(sys.modules, "unsloth", object())
+    with pytest.raises(ConfigError, match="backend=peft in a process that has Unsloth's changes"):
+        backend.begin(compose("backend=peft").backend.name, tmp_path)
+
+
+@pytest.mark.gpu
+def test_it_learns_from_the_same_tokens_as_peft(tmp_path, run_python_in):
+    pytest.importorskip("unsloth")
+    model = tmp_path / "model"
+    make = (
+        "import torch; from pathlib import Path; from medbot_exp.config import ArchitectureConfig;"
+        "from medbot_exp.model import byte_tokenizer, random_llama;"
+        "tokenizer = byte_tokenizer(); shape = ArchitectureConfig(0, 256, 512, 2, 4, 2, 512);"
+        "random_llama(shape, tokenizer, 'sdpa').to(torch.bfloat16).save_pretrained('model');"
+        "tokenizer.save_pretrained('model')"
+    )
+    assert run_python_in(tmp_path, "-c", make).status == 0
+    (tmp_path / "record.py").write_text(RECORD)
+    words = ["model=directory", f"model.path={model}", "model.max_length=4096", "prompt=medbot", "benchmark=[]"]
+    words += ["tracking=none", "trainer.max_steps=4", "trainer.batch_size=3", "trainer.samples=0"]
+    words += ["trainer.gradient_accumulation_steps=2", "optimizer.lr=1.0e-3", f"cache_dir={tmp_path / 'cache'}"]
+    rows, losses = {}, {}
+    for name in ("peft", "unsloth"):
+        finished = run_python_in(tmp_path, "record.py", f"{name}.json", f"backend={name}", f"name={name}", *words)
+        assert finished.status == 0, finished.stderr
+        batches = json.loads((tmp_path / f"{name}.json").read_text())
+        rows[name] = [row for batch in batches for row in rows_of(batch)]
+        (metrics,) = tmp_path.glob(f"multirun/runs/*/*-{name}/metrics.jsonl")
+        lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+        losses[name] = [line["train/loss"] for line in lines if "train/loss" in line]
+    assert len(rows["peft"]) == 4 * 3 * 2
+    assert rows["unsloth"] == rows["peft"]
+    assert losses["unsloth"] == pytest.approx(losses["peft"], rel=0.01)  # bf16 in another order
+
+
+def rows_of(batch):
+    """(token, label) of every token that is no padding, row by row; a first token has nothing that predicts it."""
+    if "attention_mask" in batch:
+        triples = zip(batch["input_ids"], batch["labels"], batch["attention_mask"], strict=True)
+        return [
+            [
+                (token, label if place else -100)
+                for place, (token, label, real) in enumerate(zip(*row, strict=True))
+                if real
+            ]
+            for row in triples
+        ]
+    rows = []
+    for token, label, position in zip(*(batch[key][0] for key in ("input_ids", "labels", "position_ids")), strict=True):
+        if position == 0:
+            rows.append([])
+        rows[-1].append((token, label if position else -100))
+    return rows
