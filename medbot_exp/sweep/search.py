@@ -100,8 +100,10 @@ class Search:
         return str(self.study._storage.get_study_system_attrs(self.study._study_id)[UID])
 
     def composed(self, overrides: Sequence[str]) -> DictConfig:
-        """What a trial with `overrides` composes."""
-        return self.loader.load_sweep_config(self.config, list(overrides))
+        """What a run with `overrides` composes, whatever else the command says of the search."""
+        # Its hydra.sweeper.* would be unknown to a run without the +sweep= that chooses the sweeper.
+        found = [word for word in self.config.hydra.overrides.hydra if word.lstrip("+").startswith("hydra.searchpath=")]
+        return self.loader.load_configuration(self.config.hydra.job.config_name, [*found, *overrides], RunMode.RUN)
 
     def again(self) -> str:
         """The command that goes on with the study."""

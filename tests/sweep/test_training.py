@@ -197,6 +197,23 @@ def test_the_best_config_repeats_the_best_trial(ended, run_python_in):
     assert weights(ended.home / "best") == weights(best)
 
 
+def test_the_best_trial_of_a_preset_is_a_config_by_itself(run_cli, tmp_path):
+    small = ("model=tiny", "tracking=none", "benchmark=[]", "trainer.max_steps=2", "trainer.samples=1", "lora.r=8")
+    preset = ("+sweep=lora_quick", "hydra.sweeper.n_trials=1", "hydra/sweeper/pruner=none", "study=quick")
+    finished = run_cli("-m", *small, *preset)
+    assert finished.status == 0, finished.stderr
+    words = shlex.split(printed(finished.stdout, "as a config"))
+    again = run_cli(*words[3:], "--cfg", "job", "--resolve")
+    assert again.status == 0, again.stderr
+    trial, best = (
+        yaml.safe_load((tmp_path / "multirun/quick/trial-0000/config.yaml").read_text()),
+        yaml.safe_load(again.stdout),
+    )
+    differing = {key for key in trial if trial[key] != best[key]}
+    assert differing == {"study"}
+    assert best["trainer"]["samples"] == 1 and best["trainer"]["eval_steps"] == 2  # its own, and the preset's
+
+
 def losses(directory):
     lines = read_jsonl(directory / "metrics.jsonl")
     return [(line["step"], line.get("train/loss"), line.get("validation/loss")) for line in lines]
