@@ -59,15 +59,17 @@ class Loaded:
     located: Located
 
 
-def load(config: ModelConfig, cache_dir: Path, device: "torch.device", read: "Reader") -> Loaded:
-    """The model of `config` on `device`, ready for an adapter.
-
-    Args:
-        read: makes a model of a directory's safetensors: `read_weights`, or a backend's own.
+def load(config: ModelConfig, cache_dir: Path, device: "torch.device") -> Loaded:
+    """The model of `config` on `device`, ready for an adapter, read by transformers.
 
     Raises:
         ModelError: it cannot be found, fetched or read.
     """
+    return load_by(read_weights, config, cache_dir, device)
+
+
+def load_by(read: Reader, config: ModelConfig, cache_dir: Path, device: "torch.device") -> Loaded:
+    """As `load`, by another way to make a model of a directory's safetensors."""
     located = locate(config, cache_dir)
     dtype = choose_dtype(config.dtype, device)
     if located.directory is None:

@@ -46,8 +46,8 @@ def other_way(backend: BackendName, has: str) -> ConfigError:
 def load(config: RunConfig, cache_dir: Path, device: "torch.device") -> model.Loaded:
     """The model of `config` on `device`, as its backend wants it; errors as of model.load."""
     if config.backend.name is BackendName.unsloth:
-        return model.load(config.model, cache_dir, device, unsloth.reader(config))
-    return model.load(config.model, cache_dir, device, model.read_weights)
+        return model.load_by(unsloth.reader(config), config.model, cache_dir, device)
+    return model.load(config.model, cache_dir, device)
 
 
 def attach(loaded: model.Loaded, config: RunConfig) -> Any:
