@@ -98,7 +98,8 @@ def unknown_key(error: OmegaConfBaseException) -> str:
         names = [str(name) for name in error.parent_node]
     else:
         return f"`{key}` is no key of this config: {first_line(error)}"
-    return no_such_key(key, names)
+    # Hydra's own of a node that it makes an object of, and those of its defaults list, are not for a command line.
+    return no_such_key(key, [name for name in names if name != "defaults" and not name.startswith("_")])
 
 
 def misspelt_override(words: list[str], schema: type) -> ConfigError | None:

@@ -39,7 +39,8 @@ class Lines:
         """Tell what is new in `trials`."""
         if not self.known and any(trial.state.is_finished() for trial in trials):
             finished = sum(trial.state.is_finished() for trial in counted(trials))
-            log.info("going on with the study: %s finished, %d to come", plural(finished, "trial"), max(left, 0))
+            to_come = max(left, 0) + sum(trial.state.name == "WAITING" for trial in trials)
+            log.info("going on with the study: %s finished, %d to come", plural(finished, "trial"), to_come)
             self.states = {trial.number: trial.state.name for trial in trials if trial.state.is_finished()}
         self.known = True
         for trial in trials:

@@ -111,12 +111,12 @@ def failures(summary: StudySummary) -> str:
 
 
 def numbered(rows: list[TrialRow]) -> str:
-    """The numbers of trials that failed, those that were tried again apart: trial 3, 5; tried again: trial 0."""
+    """The numbers of trials that failed, those that were tried again apart: trial 3, 5; trial 0, tried again."""
     groups = {
-        lead: [str(row.number) for row in rows if row.state == state]
-        for lead, state in (("trial ", "failed"), ("tried again: trial ", RETRIED))
+        end: [str(row.number) for row in rows if row.state == state]
+        for end, state in (("", "failed"), (", tried again", RETRIED))
     }
-    return "; ".join(lead + ", ".join(numbers) for lead, numbers in groups.items() if numbers)
+    return "; ".join(f"trial {', '.join(numbers)}{end}" for end, numbers in groups.items() if numbers)
 
 
 def table(summary: StudySummary, title: str, rows: list[TrialRow], name: str) -> str:

@@ -87,6 +87,7 @@ class Controller:
         self.ledger = search.ledger()
         self.error: BaseException | None = None  # of the last trial that raised one
         self.mine: set[int] = set()
+        self.left_over = 0  # trials of dead controllers that still run on this host
         self.waited_for: set[int] = set()
         self.looked = -LOOK_SECONDS
 
@@ -96,14 +97,14 @@ class Controller:
             self.tell(self.ledger.retry_failed())
         self.look()
         while True:
-            self.start_all()
+            started = self.start_all()
             if not self.workers.running or time.monotonic() - self.looked > LOOK_SECONDS:
                 self.look()
             if not self.workers.running:
                 # Others' trials are waited for: one whose process dies comes back here.
                 states = {trial.number: trial.state.name for trial in self.ledger.trials()}
                 others = [number for number, state in states.items() if state == "RUNNING"]
-                if not others and "WAITING" not in states.values():
+                if started and not others and "WAITING" not in states.values():
                     return
                 self.say_waiting(others)
                 time.sleep(LOOK_SECONDS)
@@ -120,13 +121,14 @@ class Controller:
             )
             self.waited_for.update(new)
 
-    def start_all(self) -> None:
-        """Start trials while there is room and work."""
-        while self.workers.free():
+    def start_all(self) -> bool:
+        """Start trials while there is room, of which a dead controller's take up some; whether no other is to start."""
+        while self.workers.free() > self.left_over:
             ticket = self.ledger.next()
             if ticket is None:
-                return
+                return True
             self.start(ticket)
+        return False
 
     def start(self, ticket: Ticket) -> None:
         """Start the trial of `ticket`."""
@@ -181,14 +183,16 @@ class Controller:
                 "hydra.sweeper.max_failure_rate"
             ) from self.error
 
-    def end_late(self) -> None:
-        """End the processes of a dead controller that take longer than they may; this one's own its Pool ends."""
+    def look_after_left(self) -> None:
+        """Count what dead controllers left running here, and end what takes too long; this one's own its Pool ends."""
         allowed = self.search.settings.timeout_seconds
-        if allowed is None or not isinstance(self.workers, Pool):
+        if not isinstance(self.workers, Pool):
             return
-        for number, owner in self.ledger.jobs(self.mine):
+        left = self.ledger.jobs(self.mine)
+        self.left_over = len(left)
+        for number, owner in left:
             seconds = owner.seconds()
-            if seconds is not None and seconds > allowed and end_group(owner.pid):
+            if allowed is not None and seconds is not None and seconds > allowed and end_group(owner.pid):
                 settled = self.ledger.ended_for(owner, number, Outcome("failed", reason=too_long(seconds)))
                 self.tell([] if settled is None else [settled])
 
@@ -198,7 +202,7 @@ class Controller:
         Raises:
             TrialError: more trials failed than `max_failure_rate` lets.
         """
-        self.end_late()
+        self.look_after_left()
         self.tell(self.ledger.settle(self.mine))
         trials = self.ledger.trials()
         self.display.look(trials, self.ledger.n_trials - len(counted(trials)))

@@ -155,8 +155,8 @@ def test_a_trial_that_was_tried_again_says_why_apart_from_those_that_failed_for_
     ]
     listed = re.search(r'<ul class="reasons">(.*?)</ul>', page(summary(rows), {}, None)).group(1)
     assert re.findall(r"<li>(.*?) <span>\((.*?)\)</span></li>", listed) == [
-        ("killed by SIGKILL", "trial 1; tried again: trial 0"),
-        ("its process is gone", "tried again: trial 2"),
+        ("killed by SIGKILL", "trial 1; trial 0, tried again"),
+        ("its process is gone", "trial 2, tried again"),
         ("no memory", "trial 5, 6"),
     ]
 

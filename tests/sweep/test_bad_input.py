@@ -62,6 +62,11 @@ CASES = [
         ["must have a word of its own", "write hydra.sweeper.storage=<url>"],
     ),
     (
+        ["lora.r=8,16", "+hydra.sweeper.n_trails=3"],
+        ["`hydra.sweeper.n_trails` is no key", "did you mean hydra.sweeper.n_trials?"],
+    ),
+    (["lora.r=8,16", "hydra.sweeper.n_trails=3"], ["hydra.sweeper has: sampler, direction", "did you mean"]),
+    (
         ["lora.r=8,16", "hydra.sweeper.n_jobs=2"],
         ["a GPU of its own", "n_jobs=2 and 1 of them", "hydra.sweeper.n_jobs=1"],
     ),

@@ -298,6 +298,7 @@ def test_a_controller_that_is_killed_loses_nothing(sweep, tmp_path, run_python_i
     assert finished.status == 0, finished.stderr
     assert states(found) == ["COMPLETE"] * 3
     assert begun(tmp_path) == [0, 1, 2]
+    assert found[2].datetime_start >= found[1].datetime_complete  # one at a time, the one that was left among them
 
 
 def test_a_trial_of_a_dead_controller_is_ended_when_it_takes_too_long(sweep, tmp_path):
@@ -398,6 +399,7 @@ def test_a_password_stays_out_of_every_file(tmp_path, run_python_in):
         (["hydra/sweeper/pruner=median", "hydra.sweeper.direction=[minimize,maximize]"], "objectives"),
         (["hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0"),
         (["hydra.sweeper.on_mismatch=maybe"], "must be refuse or new"),
+        (["+hydra.sweeper.n_trails=3"], "`hydra.sweeper.n_trails` is no key"),
     ],
 )
 def test_bad_input_is_told_before_a_study_is_made(sweep, tmp_path, more, words):

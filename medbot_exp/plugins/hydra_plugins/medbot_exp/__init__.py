@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -127,8 +127,13 @@ class OptunaSweeper(Sweeper):
     """A search by Optuna whose trials and study survive the death of any process."""
 
     def __init__(self, **settings: Any) -> None:
+        from medbot_exp.rules import no_such_key
         from medbot_exp.sweep.search import Settings
 
+        names = [each.name for each in fields(Settings)]
+        unknown = [no_such_key(f"hydra.sweeper.{key}", names) for key in settings if key not in names]
+        if unknown:
+            raise ConfigError("\n".join(unknown))
         self.settings = Settings(**settings)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
