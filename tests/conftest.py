@@ -10,6 +10,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import copy
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,6 +25,10 @@ import pytest
 import medbot_exp.cli  # noqa: F401  # registers the schema and the resolvers that conf/ names
 from medbot_exp.config import RunConfig, conf_directory
 from medbot_exp.rules import typed
+
+# A shell that starts the tests in the background has Ctrl-C ignored, and what they start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REAL_ROWS = Path(__file__).parents[2] / "shared" / "data"
 

@@ -177,7 +177,9 @@ def test_a_job_that_its_queue_ends_goes_on_in_another(search, tmp_path):
     """Slurm tells of a time limit by SIGUSR2, and of a preemption by SIGTERM, twice."""
     do = """
 if trial.number == 0: os.kill(os.getpid(), signal.SIGUSR2); time.sleep(60)
-if trial.number == 1: subprocess.Popen(f"for _ in 1 2; do kill -TERM {os.getpid()}; done", shell=True); time.sleep(60)
+if trial.number == 1:
+    queue = subprocess.Popen(f"sleep 0.5; for _ in 1 2; do kill -TERM {os.getpid()}; done", shell=True)
+    time.sleep(60)
 """
     search("submitit_local", "hydra.sweeper.n_trials=2", do=do)
     found = trials(tmp_path)
