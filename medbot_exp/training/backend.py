@@ -1,6 +1,5 @@
 """Who loads the weights, attaches the adapter and runs the training step: PEFT alone, or Unsloth."""
 
-import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +11,6 @@ from medbot_exp.training import unsloth
 
 if TYPE_CHECKING:
     import torch
-
-log = logging.getLogger(__name__)
 
 # What Unsloth changes as it is imported.
 PATCHED = ("transformers", "peft", "trl")

@@ -3,7 +3,6 @@
 Its import changes transformers, peft and trl for the whole process, so `begin` comes before all of them.
 """
 
-import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +14,6 @@ from medbot_exp.errors import ConfigError, ModelError, first_line
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
-
-log = logging.getLogger(__name__)
 
 
 def begin(cache_dir: Path) -> None:
@@ -44,7 +41,7 @@ def reader(config: RunConfig) -> model.Reader:
                 use_gradient_checkpointing=checkpointing(config),
                 random_state=config.seed,
             )
-        except (OSError, ValueError, ImportError, KeyError, RuntimeError, NotImplementedError) as error:
+        except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
             raise ModelError(
                 f"{directory} must hold a causal language model that Unsloth knows, but: {first_line(error)}; "
                 "backend=peft takes any that transformers knows"
