@@ -48,6 +48,13 @@ def choose_precision(precision: Precision, device: "torch.device") -> Precision:
     return Precision.bf16 if has_bf16() else Precision.fp16
 
 
+def step_dtype(precision: Precision) -> "torch.dtype":
+    """The type that matrices are multiplied in under a chosen `precision`."""
+    import torch
+
+    return {Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16, Precision.fp32: torch.float32}[precision]
+
+
 def in_bitsandbytes(optimizer: OptimizerName) -> bool:
     """Whether transformers takes this optimizer from bitsandbytes."""
     return not re.fullmatch(r"adamw_torch(_fused)?|adafactor|sgd|adagrad|rmsprop", optimizer.name)

@@ -7,6 +7,7 @@ from typing import Any
 
 from medbot_exp.config import Precision
 from medbot_exp.data.prepare import TokenizedRows
+from medbot_exp.device import step_dtype
 
 # Likelihoods are summed in float32, which takes a quarter of a gigabyte for as many tokens of 128,000 words.
 TOKENS_AT_A_TIME = 512
@@ -22,12 +23,11 @@ def inference(model: Any, precision: Precision) -> Iterator[None]:
     import torch
 
     training = model.training
-    kinds = {Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16}
     model.eval()
     try:
         with (
             torch.inference_mode(),
-            torch.autocast(model.device.type, kinds.get(precision), enabled=precision in kinds),
+            torch.autocast(model.device.type, step_dtype(precision), enabled=precision is not Precision.fp32),
         ):
             yield
     finally:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from medbot_exp import lora, model
 from medbot_exp.config import BackendName, RunConfig
+from medbot_exp.device import choose_precision
 from medbot_exp.errors import ConfigError
-from medbot_exp.training import unsloth
+from medbot_exp.training import kernels, unsloth
 
 if TYPE_CHECKING:
     import torch
@@ -51,4 +52,6 @@ def attach(loaded: model.Loaded, config: RunConfig) -> Any:
     """The loaded model with the adapter of `config` on it; errors as of lora.attach."""
     if config.backend.name is BackendName.unsloth:
         return unsloth.attach(loaded.model, config)
-    return lora.attach(loaded.model, config.lora)
+    model = lora.attach(loaded.model, config.lora)
+    kernels.fuse_lora(model, choose_precision(config.trainer.precision, model.device))
+    return model
