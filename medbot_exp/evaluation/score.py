@@ -11,6 +11,8 @@ from medbot_exp.device import step_dtype
 
 # Likelihoods are summed in float32, which takes a quarter of a gigabyte for as many tokens of 128,000 words.
 TOKENS_AT_A_TIME = 512
+# Keys of a model's config by which its logits are more than its head's product: softcapped, or scaled.
+HEAD_EXTRAS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
 
 
 @contextmanager
@@ -37,8 +39,8 @@ def inference(model: Any, precision: Precision) -> Iterator[None]:
 def held_out_loss(model: Any, rows: TokenizedRows, batch_size: int, pad_token_id: int, precision: Precision) -> float:
     """Mean negative log-likelihood per counted token of `rows`, in nats.
 
-    The mean is over tokens, not over batches: it does not depend on `batch_size`. Logits are made from
-    the first counted position of a batch on, as the head is the dearest layer of a small model.
+    The mean is over tokens, not over batches: it does not depend on `batch_size`. Logits are made for counted
+    tokens alone, and never for all of a batch at once.
     """
     import torch
 
@@ -48,19 +50,42 @@ def held_out_loss(model: Any, rows: TokenizedRows, batch_size: int, pad_token_id
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
             ids = pad([rows.input_ids[index] for index in batch], pad_token_id, model.device)
-            counted = pad([rows.completion_mask[index] for index in batch], 0, model.device).bool()
+            counted = pad([rows.completion_mask[index] for index in batch], 0, model.device)[:, 1:].bool()
             attention = pad([[1] * len(rows.input_ids[index]) for index in batch], 0, model.device)
-            counted[:, 0] = False  # nothing comes before the first token, so nothing predicts it
-            first = int(counted.any(0).int().argmax()) - 1
-            # A number, not positions: Unsloth's forward makes all logits for those.
-            last = ids.shape[1] - first
-            logits = model(input_ids=ids, attention_mask=attention, logits_to_keep=last, use_cache=False).logits
-            logits, kept = logits[:, :-1], counted[:, first + 1 :]
-            targets = ids[:, first + 1 :][kept]
-            for part, wanted in zip(logits[kept].split(TOKENS_AT_A_TIME), targets.split(TOKENS_AT_A_TIME), strict=True):
-                total += torch.nn.functional.cross_entropy(part.float(), wanted, reduction="sum").item()
+            targets = ids[:, 1:][counted]  # nothing comes before the first token, so nothing predicts it
+            parts = logits_in_parts(model, ids, attention, counted)
+            for logits, wanted in zip(parts, targets.split(TOKENS_AT_A_TIME), strict=True):
+                total += torch.nn.functional.cross_entropy(logits.float(), wanted, reduction="sum").item()
             count += len(targets)
     return total / count
+
+
+def logits_in_parts(model: Any, ids: Any, attention: Any, counted: Any) -> Iterator[Any]:
+    """The logits (TOKENS_AT_A_TIME, V) that predict the `counted` tokens, row by row.
+
+    The head is the dearest layer of a small model, and for a large one the logits of a batch are gigabytes: the model
+    makes those of the last position, and what it gave its head is given to it in parts.
+
+    Args:
+        ids: (B, T) int64.
+        attention: (B, T), 0 where `ids` is padding.
+        counted: (B, T - 1) bool, of the tokens from the second on.
+    """
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if any(getattr(causal.config, name, None) for name in HEAD_EXTRAS):
+        logits = model(input_ids=ids, attention_mask=attention, use_cache=False).logits[:, :-1][counted]
+        yield from logits.split(TOKENS_AT_A_TIME)
+        return
+    states = []
+    hook = causal.get_decoder().register_forward_hook(lambda module, inputs, output: states.append(output[0]))
+    try:
+        # A number, not positions: Unsloth's forward makes all logits for those.
+        model(input_ids=ids, attention_mask=attention, logits_to_keep=1, use_cache=False)
+    finally:
+        hook.remove()
+    head = causal.get_output_embeddings()
+    for part in states[0][:, :-1][counted].split(TOKENS_AT_A_TIME):
+        yield head(part)
 
 
 def perplexity(loss: float) -> float:

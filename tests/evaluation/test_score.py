@@ -5,6 +5,7 @@ import random
 
 import pytest
 import torch
+from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from medbot_exp.config import LoraConfig, LoraInit, Precision
 from medbot_exp.data.prepare import TokenizedRows
@@ -88,6 +89,26 @@ class TestHeldOutLoss:
         assert held_out_loss(model, tokenized([ids], [mask]), 1, pad_token_id=0, precision=FP32) == pytest.approx(
             expected, abs=1e-5
         )
+
+    def test_head_is_given_counted_tokens_alone_and_in_parts(self, model, rows, monkeypatch):
+        monkeypatch.setattr("medbot_exp.evaluation.score.TOKENS_AT_A_TIME", 10)
+        sizes = []
+        model.lm_head.register_forward_hook(lambda module, inputs, output: sizes.append(output[..., 0].numel()))
+        held_out_loss(model, rows, 7, pad_token_id=0, precision=FP32)
+        assert sum(sizes) == sum(map(sum, rows.completion_mask)) + len(rows)  # and one a row, of the model's own pass
+        assert max(sizes) == 10
+
+    def test_holds_for_a_head_that_does_more_than_multiply(self, rows):
+        torch.manual_seed(0)
+        shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "head_dim": 8, "vocab_size": 260}
+        heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
+        capped = Gemma2ForCausalLM(Gemma2Config(**shape, **heads, final_logit_softcapping=0.5)).eval()
+        with torch.no_grad():
+            capped.lm_head.weight.mul_(40)  # so that the cap matters
+        loss = held_out_loss(capped, rows, 3, pad_token_id=0, precision=FP32)
+        assert loss == pytest.approx(loss_by_hand(capped, rows), abs=1e-5)
+        capped.config.final_logit_softcapping = None
+        assert held_out_loss(capped, rows, 3, pad_token_id=0, precision=FP32) > loss + 0.1
 
 
 PROMPT = list(b"Which organ makes insulin? ")
