@@ -22,7 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from medbot_exp import rundir
-from medbot_exp.config import RunConfig, conf_directory
+from medbot_exp.config import RunConfig, TaskName, conf_directory
 from medbot_exp.errors import ConfigError, TrialPruned, resource_error
 from medbot_exp.explain import explain, misspelt_override
 from medbot_exp.rules import typed
@@ -36,6 +36,7 @@ medbot_exp: LoRA fine-tuning experiments for medical reasoning language models
   python -m medbot_exp lora.r=16                                one run on the embedded default
   python -m medbot_exp -m lora.r=8,16,32 prompt=medbot,direct   a grid
   python -m medbot_exp -m +sweep=lora_quick                     an Optuna search: pruned, the same command again goes on
+  python -m medbot_exp task=plan lora.r=16                      what that would cost: memory, steps, time
   python -m medbot_exp trainer.resume=<run directory>           go on with an interrupted run, its overrides repeated
   python -m medbot_exp +experiment=medbot backend=peft          the MedBot recipe (a CUDA GPU, bitsandbytes)
 
@@ -92,6 +93,12 @@ def perform(
         overrides=OmegaConf.to_yaml(settings.overrides.task),
         resolved=OmegaConf.to_yaml(cfg, resolve=True),
     )
+    if config.task.name is TaskName.plan:
+        from medbot_exp.tasks import plan
+
+        plan.run(config, hydra_files)
+        directory.discard_empty()
+        return 0.0
     from medbot_exp.sweep.job import current_trial
     from medbot_exp.tasks import train
 
@@ -101,6 +108,9 @@ def perform(
 
 def entrypoint() -> None:
     """Run `main` and leave with 0 (done), 2 (the user can mend it), 130 (stopped) or 1 (our fault)."""
+    if sys.platform.startswith("linux"):
+        # torch's memory on a GPU grows in place: about a tenth less lies idle between rows of many lengths.
+        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     # Makes Hydra raise instead of printing its own report and leaving with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # While a model trains, training/solo.py takes both signals; before and after, either ends the run as Ctrl-C does.
@@ -117,6 +127,8 @@ def entrypoint() -> None:
         if flags and HELP_FLAGS.issuperset(flags):
             print(help_text(overrides))
         else:
+            if "task=plan" in overrides and {"-m", "--multirun"} & set(flags):
+                raise ConfigError("task=plan plans one run, but got -m; leave -m out, and give one value of each key")
             if is_chosen(overrides, "sweep") and not {"-m", "--multirun"} & set(flags):
                 print("medbot_exp: one run, with what +sweep= sets for its trials; to search, add -m", file=sys.stderr)
             sys.argv[1:] = [*flags, *overrides, *sweeper_of(flags, overrides)]  # Hydra's parser wants this order

@@ -18,6 +18,7 @@ LABEL_RULE = "`{}` must be 1 to 64 characters of A-Z a-z 0-9 . _ - and not dots 
 
 class TaskName(Enum):
     train = "train"
+    plan = "plan"
 
 
 class ModelKind(Enum):
@@ -254,6 +255,7 @@ class TrainerConfig:
     samples: int
     sample_thinking_tokens: int
     sample_answer_tokens: int
+    ignore_memory_plan: bool
     resume: str | None
 
 

@@ -86,19 +86,23 @@ def refuse_lacking(config: RunConfig) -> None:
 
 def refuse_unfit(config: RunConfig, device: "torch.device") -> None:
     """Raise a ConfigError for what `config` wants and `device` cannot do."""
-    if device.type == "cuda":
-        if config.trainer.precision is Precision.bf16 and not has_bf16():
-            raise ConfigError("trainer.precision=bf16 needs an Ampere GPU or a newer one; use trainer.precision=auto")
-        return
+    if device.type == "cuda" and config.trainer.precision is Precision.bf16 and not has_bf16():
+        raise ConfigError("trainer.precision=bf16 needs an Ampere GPU or a newer one; use trainer.precision=auto")
     faults = [
         f"{setting} needs a CUDA GPU, but the device is {device.type}; use {instead}"
-        for wanted, setting, instead in (
-            (config.backend.name is BackendName.unsloth, "backend=unsloth", "backend=peft"),
-            (config.model.quantization is Quantization.nf4, "model.quantization=nf4", "model.quantization=none"),
-            (in_bitsandbytes(config.optimizer.name), f"optimizer.name={config.optimizer.name.name}", "optimizer=adamw"),
-            (config.trainer.precision is Precision.fp16, "trainer.precision=fp16", "trainer.precision=auto"),
-        )
-        if wanted
+        for setting, instead in needs_cuda(config).items()
+        if device.type != "cuda"
     ]
     if faults:
         raise ConfigError("\n".join(faults))
+
+
+def needs_cuda(config: RunConfig) -> dict[str, str]:
+    """What `config` asks for that no CPU does, each with what to use there."""
+    wanted = {
+        "backend=unsloth": (config.backend.name is BackendName.unsloth, "backend=peft"),
+        "model.quantization=nf4": (config.model.quantization is Quantization.nf4, "model.quantization=none"),
+        f"optimizer.name={config.optimizer.name.name}": (in_bitsandbytes(config.optimizer.name), "optimizer=adamw"),
+        "trainer.precision=fp16": (config.trainer.precision is Precision.fp16, "trainer.precision=auto"),
+    }
+    return {setting: instead for setting, (asked, instead) in wanted.items() if asked}

@@ -1,6 +1,7 @@
 """The adapter: LoRA (arXiv 2106.09685) by PEFT, from our config."""
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from medbot_exp.config import LoraConfig, LoraInit
@@ -47,21 +48,24 @@ def check_targets(model: "PreTrainedModel", lora: LoraConfig) -> None:
     import torch
 
     names = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
-    if lora.target_modules == "all-linear":
-        return
-    if isinstance(lora.target_modules, str):
-        try:
-            absent = [] if any(re.fullmatch(lora.target_modules, name) for name in names) else [lora.target_modules]
-        except re.error as error:
-            raise ConfigError(
-                f"`lora.target_modules` must be a regular expression, but got {lora.target_modules!r}: {error}"
-            ) from error
-    else:
+    refuse_absent(names, lora)
+
+
+def refuse_absent(names: Sequence[str], lora: LoraConfig) -> None:
+    """Raise a ConfigError for a target that is none of `names`, the linear layers of a model."""
+    wanted = lora.target_modules if isinstance(lora.target_modules, list) else [lora.target_modules]
+    try:
         absent = [
             target
-            for target in lora.target_modules
-            if not any(name == target or name.endswith(f".{target}") for name in names)
+            for target in wanted
+            if not any(
+                is_targeted(name, [target] if isinstance(lora.target_modules, list) else target) for name in names
+            )
         ]
+    except re.error as error:
+        raise ConfigError(
+            f"`lora.target_modules` must be a regular expression, but got {lora.target_modules!r}: {error}"
+        ) from error
     if absent:
         hint = f"; a list takes names: [{lora.target_modules}]" if isinstance(lora.target_modules, str) else ""
         suffixes = sorted({name.rpartition(".")[2] for name in names} - {"lm_head"})
@@ -69,3 +73,12 @@ def check_targets(model: "PreTrainedModel", lora: LoraConfig) -> None:
             f"`lora.target_modules` must name linear layers of the model, but it has no {', '.join(absent)}; "
             f"it has: {', '.join(suffixes)}{hint}"
         )
+
+
+def is_targeted(name: str, target_modules: str | list[str]) -> bool:
+    """Whether the linear layer `name` gets an adapter, by PEFT's rules: a list of endings, or a regular expression."""
+    if target_modules == "all-linear":
+        return True
+    if isinstance(target_modules, str):
+        return re.fullmatch(target_modules, name) is not None
+    return any(name == target or name.endswith(f".{target}") for target in target_modules)

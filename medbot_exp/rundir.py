@@ -330,7 +330,7 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 # What may differ between a run and its resumption: none of it changes what is computed.
-RESUME_IGNORES = ("trainer.resume", "tracking.", "name", "study", "root", "cache_dir")
+RESUME_IGNORES = ("trainer.resume", "trainer.ignore_memory_plan", "tracking.", "name", "study", "root", "cache_dir")
 
 
 def differences(old: str, new: str) -> list[tuple[str, Any, Any]]:

@@ -465,11 +465,11 @@ class TestWheel:
 FROM_HUB = """
 import json, sys
 from medbot_exp.errors import ModelError
-from medbot_exp.model import from_hub
+from medbot_exp.model import HUB_PATTERNS, from_hub
 answers = {}
 for repo in sys.argv[1:]:
     try:
-        answers[repo] = str(from_hub(repo, "main").directory)
+        answers[repo] = str(from_hub(repo, "main", HUB_PATTERNS))
     except ModelError as error:
         answers[repo] = f"ModelError: {error}"
 print(json.dumps(answers))

@@ -16,6 +16,7 @@ from medbot_exp.evaluation.benchmarks import cases
 from medbot_exp.model import Loaded, check_paths
 from medbot_exp.tracking.wandb import Mode, decide_mode
 from medbot_exp.training import backend, unsloth
+from medbot_exp.training.footprint import Rows
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +32,19 @@ class Inputs:
     items: Sequence[Example]
     device: "torch.device"
     mode: Mode | None
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """The worked examples of a prompt, and the rows to train on and to hold out."""
+
+    shots: list[Example]
+    train: TokenizedRows
+    held_out: TokenizedRows
+
+    def longest(self) -> Rows:
+        """What decides the memory of a training on them."""
+        return Rows(max(map(len, self.train.input_ids)), max(map(len, self.held_out.input_ids)))
 
 
 @dataclass(frozen=True)
@@ -59,16 +73,26 @@ def gather(config: RunConfig) -> Inputs:
     mode = decide_mode(config.tracking) if config.tracking.name is TrackingName.wandb else None
     device = find_device()
     refuse_unfit(config, device)
+    split = read_split(config)
+    items = cases.load(config.benchmark["cases"]) if "cases" in config.benchmark else []
+    refuse_overlap(split.train, items, "benchmark", "hold them out with data.columns.split, or use benchmark=[]")
+    refuse_overlap(split.train, split.validation, "held-out", "take them out of one part of the file")
+    return Inputs(split, items, device, mode)
+
+
+def read_split(config: RunConfig) -> Split:
+    """The rows to train on and those held out, before they are tokenised.
+
+    Raises:
+        DataError: a file, a column or a row that is not as it should be, or none left to train on.
+    """
     split = sources.load(config.data)
     if len(split.train) <= config.prompt.shots:
         raise DataError(
             f"`prompt.shots` must leave rows to train on, but got prompt.shots={config.prompt.shots} "
             f"of {len(split.train)} rows; lower it"
         )
-    items = cases.load(config.benchmark["cases"]) if "cases" in config.benchmark else []
-    refuse_overlap(split.train, items, "benchmark", "hold them out with data.columns.split, or use benchmark=[]")
-    refuse_overlap(split.train, split.validation, "held-out", "take them out of one part of the file")
-    return Inputs(split, items, device, mode)
+    return split
 
 
 def refuse_overlap(training: Sequence[Example], asked: Sequence[Example], kind: str, remedy: str) -> None:
@@ -82,26 +106,30 @@ def refuse_overlap(training: Sequence[Example], asked: Sequence[Example], kind: 
         )
 
 
-def prepare(config: RunConfig, inputs: Inputs, loaded: Loaded, cache_dir: Path) -> Prepared:
-    """Rows and adapter for the loaded model."""
+def tokenized(config: RunConfig, split: Split, tokenizer: Any, cache_dir: Path) -> Tokenized:
+    """The rows of `split` as `tokenizer` cuts them."""
+    shots, training = split.train[: config.prompt.shots], split.train[config.prompt.shots :]
+    held_out = split.validation[: config.trainer.eval_limit]
+    common = (shots, config.prompt, config.data, config.model.max_length, tokenizer, cache_dir)
+    rows = tokenize("train", training, *common)
+    everything = len(split.validation)
+    part = f"validation ({len(held_out)} of {everything})" if len(held_out) < everything else "validation"
+    return Tokenized(shots, rows, tokenize(part, held_out, *common))
+
+
+def prepare(config: RunConfig, loaded: Loaded, rows: Tokenized) -> Prepared:
+    """The loaded model with its adapter, and its rows."""
     from transformers import set_seed
 
-    shots, training = inputs.split.train[: config.prompt.shots], inputs.split.train[config.prompt.shots :]
-    held_out = inputs.split.validation[: config.trainer.eval_limit]
-    common = (shots, config.prompt, config.data, config.model.max_length, loaded.tokenizer, cache_dir)
-    rows = tokenize("train", training, *common)
-    everything = len(inputs.split.validation)
-    part = f"validation ({len(held_out)} of {everything})" if len(held_out) < everything else "validation"
-    held_out_rows = tokenize(part, held_out, *common)
     # The adapter's random initialisation follows from the seed, whatever was drawn before.
     set_seed(config.seed)
     model = backend.attach(loaded, config)
     return Prepared(
         model=model,
         tokenizer=loaded.tokenizer,
-        shots=shots,
-        rows=rows,
-        held_out=held_out_rows,
+        shots=rows.shots,
+        rows=rows.train,
+        held_out=rows.held_out,
         trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
     )
 
@@ -132,3 +160,14 @@ def manifest_contents(
         },
         "seeds": {"seed": config.seed},
     }
+
+
+def quiet_libraries() -> None:
+    """Keep the training libraries' own chatter off the terminal; their warnings go to run.log."""
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_default_handler()
+    transformers.utils.logging.enable_propagation()

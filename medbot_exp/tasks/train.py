@@ -17,12 +17,14 @@ from medbot_exp.device import choose_precision
 from medbot_exp.errors import Interrupted, MedbotError, RunDirectoryError, StorageError, TrialPruned, resource_error
 from medbot_exp.evaluation.measure import Exam
 from medbot_exp.evaluation.score import held_out_metrics
+from medbot_exp.model import Outline, outline
 from medbot_exp.report.console import stderr_console, stdout_console
 from medbot_exp.report.progress import progress_for
 from medbot_exp.report.summary import print_summary
 from medbot_exp.rules import REPORTED
 from medbot_exp.sweep.job import RunningTrial
-from medbot_exp.tasks.start import Inputs, gather, manifest_contents, prepare
+from medbot_exp.tasks.memory import explained, plan_memory
+from medbot_exp.tasks.start import Inputs, Tokenized, gather, manifest_contents, prepare, quiet_libraries, tokenized
 from medbot_exp.tracking import manifest
 from medbot_exp.tracking.record import Mirror, Record
 from medbot_exp.tracking.wandb import Place, open_mirror
@@ -187,24 +189,40 @@ def hand_over(record: Record, result: dict[str, Any], samples: list[dict[str, An
 
 def perform(job: Job, record: Record, resumed_from: int | None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The phases of a run; the content of result.json and of predictions/samples.jsonl."""
-    config, directory, clock, device = job.config, job.directory, job.clock, job.inputs.device
+    config, clock, device = job.config, job.clock, job.inputs.device
     with clock.phase("load"):
         cache_dir = Path(config.cache_dir).expanduser()
         cache_dir.mkdir(parents=True, exist_ok=True)
         backend.begin(config.backend.name, cache_dir)
         quiet_libraries()
-        from medbot_exp.training.solo import train, training_arguments
-
         if device.type == "cpu":
             keep_freed_memory()
-        precision = choose_precision(config.trainer.precision, device)
-        loaded = backend.load(config, cache_dir, device)
+        outlined = outline(config.model, cache_dir)
+        rows = tokenized(config, job.inputs.split, outlined.tokenizer, cache_dir)
+        plan = plan_memory(config, outlined, rows.longest(), device) if device.type == "cuda" else None
+        if plan is not None:
+            log.info("memory plan: %.2f GiB at most of %.2f free", plan.footprint().gib(), plan.free_gib())
+            plan.refuse()
+    with explained(plan):
+        return train_and_measure(job, record, resumed_from, outlined, rows)
+
+
+def train_and_measure(
+    job: Job, record: Record, resumed_from: int | None, outlined: Outline, rows: Tokenized
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """`perform` from the weights on: nothing before them takes much memory."""
+    config, directory, clock, device = job.config, job.directory, job.clock, job.inputs.device
+    precision = choose_precision(config.trainer.precision, device)
+    with clock.phase("load"):
+        from medbot_exp.training.solo import train, training_arguments
+
+        loaded = backend.load(config, outlined, Path(config.cache_dir).expanduser(), device)
         liger = choose_liger(config.backend.name, device, loaded.model.config.model_type)
         log.info("Liger's kernels are %s: %s", "used" if liger.use else "not used", liger.reason)
         arguments = training_arguments(
             config.trainer, config.optimizer, precision, config.seed, device, directory, liger.use
         )
-        prepared = prepare(config, job.inputs, loaded, cache_dir)
+        prepared = prepare(config, loaded, rows)
         exam = Exam(
             tokenizer=prepared.tokenizer,
             prompt=config.prompt,
@@ -323,17 +341,6 @@ def taken_up(job: Job, record: Record, resumed_from: int) -> dict[str, Any]:
             record.tell(methodcaller("log", line.pop("step"), line))
     log.info("resuming after step %d", resumed_from)
     return record.known(0)
-
-
-def quiet_libraries() -> None:
-    """Keep the training libraries' own chatter off the terminal; their warnings go to run.log."""
-    import datasets
-    import transformers
-
-    datasets.disable_progress_bars()
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.disable_default_handler()
-    transformers.utils.logging.enable_propagation()
 
 
 def mirror_of(job: Job, run_id: str, name: str, study: str | None) -> Mirror:

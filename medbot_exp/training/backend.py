@@ -41,11 +41,10 @@ def other_way(backend: BackendName, has: str) -> ConfigError:
     )
 
 
-def load(config: RunConfig, cache_dir: Path, device: "torch.device") -> model.Loaded:
+def load(config: RunConfig, outlined: model.Outline, cache_dir: Path, device: "torch.device") -> model.Loaded:
     """The model of `config` on `device`, as its backend wants it; errors as of model.load."""
-    if config.backend.name is BackendName.unsloth:
-        return model.load_by(unsloth.reader(config), config.model, cache_dir, device)
-    return model.load(config.model, cache_dir, device)
+    read = unsloth.reader(config) if config.backend.name is BackendName.unsloth else model.read_weights
+    return model.load_by(read, config.model, outlined, cache_dir, device)
 
 
 def attach(loaded: model.Loaded, config: RunConfig) -> Any:

@@ -1,0 +1,121 @@
+"""Whether a run fits into a GPU's memory, and what would make it fit: told before it starts, and where it did not."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from medbot_exp.config import Precision, RunConfig
+from medbot_exp.device import choose_precision
+from medbot_exp.errors import OutOfMemoryError, first_line, memory_error
+from medbot_exp.model import Outline
+from medbot_exp.training import footprint
+from medbot_exp.training.footprint import GIB, Footprint, Rows, Transformer
+from medbot_exp.training.kernels import choose_liger
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What a run takes, part by part, and how it could take less.
+
+    Attributes:
+        cuda: it is for a GPU.
+        free: bytes that the GPU has left; None on a CPU, or where the GPU is elsewhere.
+    """
+
+    config: RunConfig
+    model: Transformer
+    rows: Rows
+    precision: Precision
+    liger: bool
+    cuda: bool
+    free: float | None
+
+    def footprint(self) -> Footprint:
+        """Bytes by part."""
+        return footprint.estimate(self.config, self.model, self.rows, self.precision, self.cuda, self.liger)
+
+    def free_gib(self) -> float:
+        """GiB that the GPU has left; infinite where nobody knows."""
+        return float("inf") if self.free is None else self.free / GIB
+
+    def fits(self) -> bool:
+        """Whether the GPU has that much left."""
+        return self.footprint().gib() <= self.free_gib()
+
+    def advice(self, free: float) -> str:
+        """A line for each change that brings the run below `free` bytes."""
+        changes = footprint.changes_that_fit(self.config, self.model, self.rows, self.precision, self.liger, free)
+        if not changes:
+            return "None of our changes makes it fit: take a smaller model or a larger GPU"
+        lines = [f"  {change.overrides}  ({change.footprint.gib():.1f} GiB)" for change in changes]
+        return "\n".join(["What would fit, each by itself:" if len(lines) > 1 else "What would fit:", *lines])
+
+    def refuse(self) -> None:
+        """Raise an OutOfMemoryError where the run will not fit, unless `trainer.ignore_memory_plan` is set."""
+        if self.free is None or self.fits() or self.config.trainer.ignore_memory_plan:
+            return
+        raise OutOfMemoryError(
+            f"the run must fit into the GPU's memory, but takes about {self.footprint().gib():.1f} GiB of "
+            f"{self.free_gib():.1f} that are free\n{self.advice(self.free)}\n"
+            "To try all the same: trainer.ignore_memory_plan=true"
+        )
+
+
+@contextmanager
+def explained(plan: MemoryPlan | None) -> Iterator[None]:
+    """Where the body runs out of the GPU's memory, raise what would take less."""
+    try:
+        yield
+    except Exception as error:
+        known = memory_error(error)
+        if plan is None or plan.free is None or known is None:
+            raise
+        # It was to fit, or was not to be asked: what is advised is clearly smaller.
+        free = min(plan.free, 0.85 * plan.footprint().total())
+        raise OutOfMemoryError(f"{first_line(known)}\n{plan.advice(free)}") from error
+
+
+def plan_memory(config: RunConfig, outlined: Outline, rows: Rows, device: "torch.device") -> MemoryPlan | None:
+    """The plan of a run on this machine's `device`; None, with a word in the log, for a model of unknown build."""
+    model = transformer_of(outlined)
+    if model is None:
+        return None
+    precision = choose_precision(config.trainer.precision, device)
+    liger = choose_liger(config.backend.name, device, outlined.config.model_type).use
+    return MemoryPlan(config, model, rows, precision, liger, device.type == "cuda", free_bytes(device))
+
+
+def plan_elsewhere(config: RunConfig, outlined: Outline, rows: Rows) -> MemoryPlan | None:
+    """As `plan_memory`, for a GPU that this machine does not have: one with bf16 and, for backend=peft, Liger."""
+    model = transformer_of(outlined)
+    if model is None:
+        return None
+    precision = Precision.bf16 if config.trainer.precision is Precision.auto else config.trainer.precision
+    return MemoryPlan(config, model, rows, precision, liger=True, cuda=True, free=None)
+
+
+def transformer_of(outlined: Outline) -> Transformer | None:
+    """The outlined model's shape; None, with a word in the log, where it is built in a way that we do not know."""
+    try:
+        return footprint.transformer(outlined.config)
+    except (AttributeError, ValueError, TypeError) as error:
+        log.info("no memory plan for a model of type %s: %s", outlined.config.model_type, first_line(error))
+        return None
+
+
+def free_bytes(device: "torch.device") -> float | None:
+    """Bytes that a GPU has left for this process; None for a CPU."""
+    import torch
+
+    if device.type != "cuda":
+        return None
+    # What an earlier run of this process let go, torch keeps for the next.
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept

@@ -1,0 +1,341 @@
+"""What a training will take of a GPU's memory, by part, from shapes alone: nothing is loaded.
+
+Per token and layer a Llama keeps for its backward pass what its layers' formulas need: the inputs of both norms, the
+queries, keys, values and output of attention, the two halves of the gated feed-forward layer, and each input that a
+LoRA matrix multiplies. Compared with measured peaks in tests/training/test_footprint.py.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from medbot_exp.config import Attention, BackendName, LoraConfig, OptimizerName, Precision, Quantization, RunConfig
+from medbot_exp.evaluation.score import TOKENS_AT_A_TIME
+from medbot_exp.lora import is_targeted
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+GIB = 2**30
+# Bytes per weight of bitsandbytes' nf4: 4 bits, one byte per 64 weights, 4 bytes per 256 of those.
+NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
+# What cuBLAS takes on a Hopper GPU: 32 MiB in the thread of the forward pass and in that of the backward pass.
+WORKSPACE_BYTES = 64 * 2**20
+# Python, torch, transformers and TRL in the process, where the GPU holds none of it.
+LIBRARIES_BYTES = int(0.9 * GIB)
+TRL_LOSS_CHUNK = 256  # trl.trainer.sft_trainer: positions whose logits are there at a time
+UNSLOTH_LOSS_BYTES = int(0.1 * GIB)  # its fused loss chooses its pieces by what is free; seen at 8B on an H100
+# Linear layers of a Llama that are given the same tensor.
+SHARED_INPUTS = {"q_proj": "attention", "k_proj": "attention", "v_proj": "attention"} | {
+    "gate_proj": "feed-forward",
+    "up_proj": "feed-forward",
+}
+
+
+@dataclass(frozen=True)
+class Transformer:
+    """The shape of a decoder: names and sizes as in its transformers config.
+
+    Attributes:
+        parameters: of the whole model, a tied matrix counted once.
+        linears: (in, out) of each linear layer by its name, the head among them where it is not tied.
+    """
+
+    layers: int
+    hidden_size: int
+    intermediate_size: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocab_size: int
+    parameters: int
+    linears: Mapping[str, tuple[int, int]]
+
+    def quantised(self) -> list[int]:
+        """Parameters of each matrix that 4-bit loading quantises: the linear layers but the head."""
+        return [rows * columns for name, (columns, rows) in self.linears.items() if not name.endswith("lm_head")]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Tokens of the longest row to train on, and of the longest held-out one."""
+
+    longest: int
+    longest_held_out: int
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes by part.
+
+    Attributes:
+        resident: there all the time, by name.
+        training: on top of that in a training step, by name.
+        evaluation: on top of `resident` while the held-out loss is measured.
+    """
+
+    resident: Mapping[str, float]
+    training: Mapping[str, float]
+    evaluation: float
+
+    def total(self) -> float:
+        """Bytes at most."""
+        return sum(self.resident.values()) + max(sum(self.training.values()), self.evaluation)
+
+    def gib(self) -> float:
+        """GiB at most."""
+        return self.total() / GIB
+
+
+def transformer(config: "PretrainedConfig") -> Transformer:
+    """The shape of the model that `config` describes; its weights are not made."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    tied = model.get_output_embeddings() is not None and (
+        model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    )
+    linears = {
+        name: (module.in_features, module.out_features)
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and not (tied and name.endswith("lm_head"))
+    }
+    text = config.get_text_config()
+    return Transformer(
+        layers=text.num_hidden_layers,
+        hidden_size=text.hidden_size,
+        intermediate_size=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
+        heads=text.num_attention_heads,
+        kv_heads=getattr(text, "num_key_value_heads", None) or text.num_attention_heads,
+        head_dim=getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
+        vocab_size=text.vocab_size,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        linears=linears,
+    )
+
+
+def trainable_parameters(model: Transformer, lora: LoraConfig) -> int:
+    """Numbers in the adapter: A (r, in) and B (out, r) of each target, and with DoRA a magnitude per output."""
+    return sum(
+        lora.r * (columns + rows) + (rows if lora.dora else 0) for _, (columns, rows) in targets(model, lora).items()
+    )
+
+
+def targets(model: Transformer, lora: LoraConfig) -> dict[str, tuple[int, int]]:
+    """(in, out) of the linear layers that get an adapter, by name."""
+    return {
+        name: size
+        for name, size in model.linears.items()
+        if not name.endswith("lm_head") and is_targeted(name, lora.target_modules)
+    }
+
+
+def estimate(
+    config: RunConfig, model: Transformer, rows: Rows, precision: Precision, cuda: bool, liger: bool
+) -> Footprint:
+    """The memory of a training of `config`.
+
+    Args:
+        precision: the arithmetic of the step, chosen.
+        cuda: it runs on a GPU.
+        liger: through Liger's kernels.
+    """
+    size = 4 if precision is Precision.fp32 else 2
+    trained = trainable_parameters(model, config.lora)
+    weights = float(model.parameters * size)
+    if config.model.quantization is Quantization.nf4:
+        packed = sum(model.quantised())
+        weights = (model.parameters - packed) * size + packed * NF4_BYTES
+    resident = {
+        "weights": weights,
+        "adapter": 4.0 * trained,  # in float32, whatever the weights are in
+        "workspace" if cuda else "libraries": WORKSPACE_BYTES if cuda else LIBRARIES_BYTES,
+    }
+    fused = cuda and not config.lora.dora
+    tokens = config.trainer.batch_size * rows.longest
+    layer = tokens * layer_bytes(config, model, rows.longest, size, liger, fused)
+    passing = tokens * passing_bytes(config, model, size)
+    if config.trainer.gradient_checkpointing:
+        # Unsloth keeps the layers' inputs in the host's memory.
+        kept = 0 if config.backend.name is BackendName.unsloth else model.layers * tokens * model.hidden_size * size
+        activations = kept + layer + passing
+    else:
+        activations = model.layers * layer + passing
+    if config.model.quantization is Quantization.nf4:
+        activations += size * max(model.quantised())  # one at a time is made of its 4-bit numbers
+    training = {
+        "gradients": 4.0 * trained,
+        "optimizer": optimizer_bytes(config.optimizer.name) * trained,
+        "activations": activations,
+        "logits": loss_bytes(config, model, tokens, size, liger),
+    }
+    asked = config.trainer.eval_batch_size * rows.longest_held_out
+    states = asked * size * (2 * model.hidden_size + 3 * model.intermediate_size)
+    evaluation = training["optimizer"] + states + TOKENS_AT_A_TIME * model.vocab_size * (size + 8)
+    return Footprint(resident, training, evaluation)
+
+
+def layer_bytes(config: RunConfig, model: Transformer, length: int, size: int, liger: bool, fused: bool) -> float:
+    """Bytes per token that one layer keeps for its backward pass, `size` bytes a number.
+
+    Args:
+        length: tokens of a row.
+        fused: its LoRA layers keep one copy of an input that several of them have.
+    """
+    unsloth = config.backend.name is BackendName.unsloth
+    queries, keys = model.heads * model.head_dim, model.kv_heads * model.head_dim
+    numbers = 2.0 * queries + 2 * keys  # queries, keys, values, output
+    numbers += 2 * model.intermediate_size  # gate and up
+    numbers += config.lora.r * len(targets(model, config.lora)) / model.layers
+    # Without fused kernels a norm keeps its input in float32, and the feed-forward layer its activation as well.
+    norms = 2 * model.hidden_size * (size if liger or unsloth else 4)
+    if not (liger or unsloth):
+        numbers += model.intermediate_size
+    if unsloth:
+        numbers += queries + 2 * keys  # before their rotation
+    numbers += adapter_inputs(config, model, shared=fused or unsloth or size == 4, recomputed=unsloth)
+    scores = 4.0 * model.heads
+    if config.model.attention is Attention.eager:
+        scores += 2 * model.heads * length * size
+    return numbers * size + norms + scores
+
+
+def adapter_inputs(config: RunConfig, model: Transformer, shared: bool, recomputed: bool) -> float:
+    """Numbers per token that the LoRA matrices of one layer keep of their inputs, after dropout where there is one.
+
+    Args:
+        shared: layers with the same input keep it once.
+        recomputed: the feed-forward layer's inner activation is made again in the backward pass.
+    """
+    inputs: dict[str, float] = {}
+    for name, (columns, _) in targets(model, config.lora).items():
+        last = name.rpartition(".")[2]
+        key = (
+            name if not shared or config.lora.dropout else f"{name.rpartition('.')[0]}/{SHARED_INPUTS.get(last, last)}"
+        )
+        if last == "o_proj" and shared and not config.lora.dropout:
+            continue  # attention keeps it anyway
+        if last == "down_proj" and recomputed:
+            continue
+        inputs[key] = columns * (1.5 if config.lora.dropout else 1)  # and dropout's mask, a byte each
+    return sum(inputs.values()) / model.layers
+
+
+def passing_bytes(config: RunConfig, model: Transformer, size: int) -> float:
+    """Bytes per token of what the backward pass of a layer makes and drops again."""
+    if config.backend.name is BackendName.unsloth:
+        return size * (3 * model.intermediate_size + 2 * model.hidden_size)
+    return size * 2 * model.intermediate_size
+
+
+def loss_bytes(config: RunConfig, model: Transformer, tokens: int, size: int, liger: bool) -> float:
+    """Bytes of the logits that are there at a time, and of what the loss keeps of the last layer."""
+    last = tokens * model.hidden_size * size
+    if config.backend.name is BackendName.unsloth:
+        return last + UNSLOTH_LOSS_BYTES
+    chunk = TRL_LOSS_CHUNK
+    if liger:  # ops/fused_linear_cross_entropy.py: as many rows as make the logits as large as the hidden states
+        chunk = 2 ** math.ceil(math.log2(math.ceil(tokens / math.ceil(model.vocab_size / model.hidden_size))))
+    return last + min(chunk, tokens) * model.vocab_size * (size + 4)
+
+
+def optimizer_bytes(name: OptimizerName) -> float:
+    """Bytes that the optimizer keeps per trained parameter: its moments, in one byte each where it is of 8 bits."""
+    kind = name.name
+    if kind == "sgd" or kind == "adafactor":
+        return 0.0
+    moments = 3 if "ademamix" in kind else 1 if re.search("lion|adagrad|rmsprop", kind) else 2
+    return moments * (1.0 if "8bit" in kind else 4.0)
+
+
+@dataclass(frozen=True)
+class Change:
+    """Overrides that make a run smaller, and what it takes with them."""
+
+    overrides: str
+    footprint: Footprint
+
+
+def changes_that_fit(
+    config: RunConfig, model: Transformer, rows: Rows, precision: Precision, liger: bool, free: float
+) -> list[Change]:
+    """At most three ways to bring a run on a GPU below `free` bytes; several changes together where none alone does."""
+
+    def reached(changed: RunConfig) -> Footprint:
+        most = changed.model.max_length
+        shorter = Rows(min(rows.longest, most), min(rows.longest_held_out, most))
+        return estimate(changed, model, shorter, precision, cuda=True, liger=liger)
+
+    alone = []
+    for smaller in SMALLER:
+        step = smaller(config)
+        while step is not None:
+            text, changed = step
+            if reached(changed).total() <= free:
+                alone.append(Change(text, reached(changed)))
+                break
+            step = smaller(changed)
+    if alone:
+        return alone[:3]
+    changed = config
+    texts: list[str] = []
+    for smaller in SMALLER:
+        last = None
+        while (step := smaller(changed)) is not None:
+            last, changed = step
+            if reached(changed).total() <= free:
+                return [Change(" ".join([*texts, last]), reached(changed))]
+        texts += [] if last is None else [last]
+    return []
+
+
+def recompute(config: RunConfig) -> tuple[str, RunConfig] | None:
+    """Activations made again in the backward pass."""
+    if config.trainer.gradient_checkpointing:
+        return None
+    return "trainer.gradient_checkpointing=true", replace(
+        config, trainer=replace(config.trainer, gradient_checkpointing=True)
+    )
+
+
+def halve_batch(config: RunConfig) -> tuple[str, RunConfig] | None:
+    """Half the rows at a time, and the same rows a step."""
+    rows, steps = config.trainer.batch_size, config.trainer.gradient_accumulation_steps
+    if rows == 1:
+        return None
+    half = rows // 2
+    more = -(-rows * steps // half)
+    return f"trainer.batch_size={half} trainer.gradient_accumulation_steps={more}", replace(
+        config, trainer=replace(config.trainer, batch_size=half, gradient_accumulation_steps=more)
+    )
+
+
+def halve_held_out_batch(config: RunConfig) -> tuple[str, RunConfig] | None:
+    """Half the held-out rows at a time."""
+    rows = config.trainer.eval_batch_size // 2
+    if rows == 0:
+        return None
+    return f"trainer.eval_batch_size={rows}", replace(config, trainer=replace(config.trainer, eval_batch_size=rows))
+
+
+def quantise(config: RunConfig) -> tuple[str, RunConfig] | None:
+    """The frozen weights in 4 bits."""
+    if config.model.quantization is Quantization.nf4 or config.model.architecture is not None:
+        return None
+    return "model.quantization=nf4", replace(config, model=replace(config.model, quantization=Quantization.nf4))
+
+
+def halve_length(config: RunConfig) -> tuple[str, RunConfig] | None:
+    """Rows of half the length at most."""
+    length = config.model.max_length // 2
+    if length < 256:
+        return None
+    return f"model.max_length={length}", replace(config, model=replace(config.model, max_length=length))
+
+
+# Those that leave the training what it is come first.
+SMALLER = (recompute, halve_batch, halve_held_out_batch, quantise, halve_length)

@@ -1,0 +1,164 @@
+"""Planned memory against peaks that were measured, and parameters against those that PEFT makes."""
+
+from dataclasses import replace
+
+import pytest
+from peft import get_peft_model
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from medbot_exp.config import Precision
+from medbot_exp.lora import peft_config
+from medbot_exp.training import footprint
+from medbot_exp.training.footprint import GIB, Rows
+
+# H100 80GB, torch 2.11: torch.cuda.max_memory_allocated of plain training loops with LoRA of rank 16 on all linear
+# layers, 8-bit AdamW, Liger's kernels or Unsloth, random weights. No held-out rows are among them.
+MEASURED = [
+    ("8b", "peft", "none", 8, 768, True, 17.862),
+    ("8b", "peft", "none", 1, 2048, True, 16.148),
+    ("8b", "peft", "none", 4, 2048, True, 18.731),
+    ("8b", "peft", "none", 2, 768, False, 21.755),
+    ("8b", "peft", "none", 8, 768, False, 41.128),
+    ("8b", "peft", "nf4", 8, 512, True, 7.456),
+    ("8b", "peft", "nf4", 4, 2048, True, 9.194),
+    ("8b", "peft", "nf4", 8, 768, False, 31.591),
+    ("135m", "peft", "none", 8, 768, True, 0.676),
+    ("135m", "peft", "none", 4, 2048, True, 0.788),
+    ("135m", "peft", "none", 2, 768, False, 1.108),
+    ("135m", "peft", "none", 8, 768, False, 3.335),
+    ("135m", "peft", "nf4", 8, 512, True, 0.420),
+    ("135m", "peft", "nf4", 8, 768, False, 3.188),
+    ("8b", "unsloth", "none", 2, 768, True, 15.797),
+    ("8b", "unsloth", "none", 8, 768, True, 16.955),
+    ("8b", "unsloth", "none", 8, 768, False, 38.782),
+]
+SHAPES = {
+    "8b": LlamaConfig(
+        hidden_size=4096,
+        intermediate_size=14336,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        vocab_size=128256,
+    ),
+    "135m": LlamaConfig(
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        vocab_size=49152,
+        tie_word_embeddings=True,
+    ),
+}
+MODULES = "lora.target_modules=[q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj]"
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    return {name: footprint.transformer(config) for name, config in SHAPES.items()}
+
+
+@pytest.fixture
+def recipe(compose):
+    """recipe(*overrides): LoRA of rank 16 with 8-bit AdamW on a model of one's own."""
+
+    def composed(*overrides):
+        return compose("model=directory", "model.path=model", "optimizer=adamw_8bit", "lora.r=16", MODULES, *overrides)
+
+    return composed
+
+
+def planned(config, shape, rows, liger=True):
+    return footprint.estimate(config, shape, rows, Precision.bf16, cuda=True, liger=liger)
+
+
+@pytest.mark.parametrize("model, backend, quantization, batch, length, recomputed, gib", MEASURED)
+def test_plan_is_within_15_percent_of_the_measured_peak(
+    recipe, shapes, model, backend, quantization, batch, length, recomputed, gib
+):
+    config = recipe(
+        f"backend={backend}",
+        f"model.quantization={quantization}",
+        f"trainer.batch_size={batch}",
+        f"trainer.gradient_checkpointing={str(recomputed).lower()}",
+    )
+    plan = planned(config, shapes[model], Rows(length, 1))
+    assert (sum(plan.resident.values()) + sum(plan.training.values())) / GIB == pytest.approx(gib, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["lora=all_linear"],
+        ["lora=attention", "lora.r=4"],
+        ["lora=mlp", "lora.dora=true"],
+        ["lora.target_modules='model.layers.1.*(q|down)_proj'"],
+        ["lora.target_modules=[self_attn.v_proj]"],
+    ],
+)
+def test_parameters_are_those_that_peft_makes(compose, overrides):
+    shape = LlamaConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        vocab_size=100, tie_word_embeddings=True,
+    )  # fmt: skip
+    lora = compose(*overrides).lora
+    model = AutoModelForCausalLM.from_config(shape)
+    whole = sum(parameter.numel() for parameter in model.parameters())
+    adapted = get_peft_model(model, peft_config(lora))
+    outlined = footprint.transformer(shape)
+    assert outlined.parameters == whole
+    assert footprint.trainable_parameters(outlined, lora) == sum(
+        parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad
+    )
+
+
+def test_shape_is_read_without_making_weights():
+    huge = LlamaConfig(hidden_size=8192, intermediate_size=28672, num_hidden_layers=80, num_attention_heads=64)
+    assert footprint.transformer(huge).parameters > 60e9
+
+
+@pytest.mark.parametrize("smaller", footprint.SMALLER)
+def test_each_change_takes_less_and_its_overrides_say_what_it_is(recipe, shapes, smaller):
+    config = recipe("trainer.batch_size=4", "trainer.eval_batch_size=64")
+    text, changed = smaller(config)
+    held_out = 2000 if smaller is footprint.halve_held_out_batch else 1
+    before, after = (
+        planned(each, shapes["8b"], Rows(each.model.max_length - held_out + 1, held_out)) for each in (config, changed)
+    )
+    assert after.total() < before.total()
+    for override in text.split():
+        key, value = override.split("=")
+        group, name = key.split(".")
+        found = getattr(getattr(changed, group), name)
+        assert str(getattr(found, "name", found)).lower() == value
+
+
+def test_half_a_batch_keeps_the_rows_of_a_step(recipe):
+    text, changed = footprint.halve_batch(recipe("trainer.batch_size=8", "trainer.gradient_accumulation_steps=2"))
+    assert text == "trainer.batch_size=4 trainer.gradient_accumulation_steps=4"
+    assert footprint.halve_batch(replace(changed, trainer=replace(changed.trainer, batch_size=1))) is None
+
+
+class TestChangesThatFit:
+    def asked(self, config, shape, free):
+        changes = footprint.changes_that_fit(config, shape, Rows(2048, 512), Precision.bf16, True, free * GIB)
+        assert all(change.footprint.gib() <= free for change in changes)
+        return [change.overrides for change in changes]
+
+    def test_are_three_at_most_each_enough_by_itself(self, recipe, shapes):
+        config = recipe("trainer.batch_size=4")
+        assert planned(config, shapes["8b"], Rows(2048, 512)).gib() > 44
+        assert self.asked(config, shapes["8b"], 44) == [
+            "trainer.gradient_checkpointing=true",
+            "trainer.batch_size=2 trainer.gradient_accumulation_steps=2",
+            "model.quantization=nf4",
+        ]
+
+    def test_are_put_together_where_none_is_enough(self, recipe, shapes):
+        (change,) = self.asked(recipe("trainer.batch_size=4"), shapes["8b"], 8)
+        assert change.startswith("trainer.gradient_checkpointing=true ") and "model.quantization=nf4" in change
+        assert change.count("trainer.batch_size") == 1
+
+    def test_are_none_where_nothing_is_enough(self, recipe, shapes):
+        assert self.asked(recipe(), shapes["8b"], 4) == []
