@@ -191,6 +191,18 @@ def weights_digest(directory: Path, cache_dir: Path) -> str:
     return digest.hexdigest()
 
 
+@contextmanager
+def digest_meanwhile(config: ModelConfig, cache_dir: Path) -> Iterator[None]:
+    """Have `weights_digest` of a model that is a directory ready behind the body: libraries take as long to import."""
+    if config.path is None:
+        yield
+        return
+    with ThreadPoolExecutor(1) as pool:
+        digest = pool.submit(weights_digest, Path(config.path).expanduser(), cache_dir)
+        yield
+        digest.result()
+
+
 def file_digest(path: Path) -> bytes:
     """sha256 of a file."""
     with path.open("rb") as file:

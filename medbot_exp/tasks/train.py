@@ -17,7 +17,7 @@ from medbot_exp.device import choose_precision
 from medbot_exp.errors import Interrupted, MedbotError, RunDirectoryError, StorageError, TrialPruned, resource_error
 from medbot_exp.evaluation.measure import Exam
 from medbot_exp.evaluation.score import held_out_metrics
-from medbot_exp.model import Outline, outline
+from medbot_exp.model import Outline, digest_meanwhile, outline
 from medbot_exp.report.console import stderr_console, stdout_console
 from medbot_exp.report.progress import progress_for
 from medbot_exp.report.summary import print_summary
@@ -193,8 +193,9 @@ def perform(job: Job, record: Record, resumed_from: int | None) -> tuple[dict[st
     with clock.phase("load"):
         cache_dir = Path(config.cache_dir).expanduser()
         cache_dir.mkdir(parents=True, exist_ok=True)
-        backend.begin(config.backend.name, cache_dir)
-        quiet_libraries()
+        with digest_meanwhile(config.model, cache_dir):
+            backend.begin(config.backend.name, cache_dir)
+            quiet_libraries()
         if device.type == "cpu":
             keep_freed_memory()
         outlined = outline(config.model, cache_dir)

@@ -9,6 +9,7 @@ usage: python tests/benchmarks/gpu.py [--shape 8b] [--cases nf4:2x768,none:8x768
 
 import argparse
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -134,7 +135,7 @@ def ours(backend: str, model: Path, rows: Path, quantization: str, batch: int, t
         "peak_memory_gib": json.loads((directory / "result.json").read_text())["peak_memory_gib"],
         "start_up": datetime.strptime(ready[:23], "%Y-%m-%d %H:%M:%S,%f").timestamp() - began,
         "losses": [line["train/loss"] for line in lines if "train/loss" in line],
-        "log": [line for line in (directory / "run.log").read_text().splitlines() if "Liger" in line],
+        "planned_gib": float(re.search(r"memory plan: ([\d.]+) GiB", (directory / "run.log").read_text())[1]),
     }
 
 
@@ -177,8 +178,8 @@ def main() -> None:
         model = folder / "model"
         words = ["--shape", options.shape, "--prepare", str(model)]
         print(run([sys.executable, __file__, *words], folder)[1].strip().splitlines()[-1], flush=True)
-        print("\n| case | by | s/step | tokens/s | peak GiB | start-up s | loss of the last step |")
-        print("|---|---|---|---|---|---|---|")
+        print("\n| case | by | s/step | tokens/s | peak GiB | planned GiB | start-up s | loss of the last step |")
+        print("|---|---|---|---|---|---|---|---|")
         for case in options.cases.split(","):
             quantization, _, size = case.partition(":")
             batch, tokens = map(int, size.split("x"))
@@ -195,7 +196,8 @@ def main() -> None:
                     step = statistics.median(found["seconds"][WARM_UP:])
                     print(
                         f"| {options.shape} {case} | {name} | {step:.3f} | {batch * tokens / step:,.0f} "
-                        f"| {found['peak_memory_gib']:.2f} | {found['start_up']:.1f} | {found['losses'][-1]:.4f} |",
+                        f"| {found['peak_memory_gib']:.2f} | {found.get('planned_gib', '-')} | {found['start_up']:.1f} "
+                        f"| {found['losses'][-1]:.4f} |",
                         flush=True,
                     )
 

@@ -18,7 +18,15 @@ from medbot_exp.training import footprint
 from medbot_exp.training.footprint import GIB, Rows
 
 HYDRA = "hydra: {runtime: {config_sources: []}, job: {config_name: config}}"
-SMALL = ("model=tiny", "tracking=none", "benchmark=[]", "trainer.samples=0")
+SMALL = (
+    "model=tiny",
+    "tracking=none",
+    "benchmark=[]",
+    "trainer.samples=0",
+    "trainer.eval_limit=2",
+    "data.limit=26",
+    "prompt=direct",
+)
 
 
 @pytest.fixture
@@ -36,15 +44,15 @@ def told(compose, tmp_path, capsys):
 
 
 def test_plan_of_a_run_says_what_the_run_then_takes(told, tmp_path, run_python_in):
-    words = (*SMALL, "trainer.max_steps=null", "trainer.epochs=1", "trainer.batch_size=4", "trainer.eval_steps=50")
-    words = (*words, "trainer.gradient_accumulation_steps=3", "lora.r=4")
+    words = (*SMALL, "trainer.max_steps=null", "trainer.epochs=1", "trainer.batch_size=2", "trainer.eval_steps=50")
+    words = (*words, "trainer.gradient_accumulation_steps=2", "lora.r=4")
     lines = told(*words)
     finished = run_python_in(tmp_path, "-m", "medbot_exp", *words)
     assert finished.status == 0, finished.stderr
     (path,) = tmp_path.glob("multirun/runs/*/*/result.json")
     result = json.loads(path.read_text())
     steps, rows, tokens = re.fullmatch(r"(\d+) steps of (\d+) rows, ([\d,]+) tokens", lines["training"]).groups()
-    assert (int(steps), int(rows)) == (result["steps"], 12)
+    assert (int(steps), int(rows)) == (result["steps"], 4)
     assert int(tokens.replace(",", "")) == result["tokens"]
     assert f"and {result['trainable_parameters']:,} trained" in lines["parameters"]
     assert lines["time"].startswith("about ") and f"{steps} steps of" in lines["time"]
