@@ -25,6 +25,7 @@ from medbot_exp import rundir
 from medbot_exp.config import RunConfig, TaskName, conf_directory
 from medbot_exp.errors import ConfigError, TrialPruned, resource_error
 from medbot_exp.explain import explain, misspelt_override
+from medbot_exp.processes import Processes, forget_place, launched
 from medbot_exp.rules import typed
 
 HELP_FLAGS = {"-h", "--help"}
@@ -94,6 +95,7 @@ def perform(
         resolved=OmegaConf.to_yaml(cfg, resolve=True),
     )
     if config.task.name is TaskName.plan:
+        refuse_several(launched(), "a plan must be made by one process, whose GPU it is about")
         from medbot_exp.tasks import plan
 
         plan.run(config, hydra_files)
@@ -116,6 +118,11 @@ def entrypoint() -> None:
     # While a model trains, training/solo.py takes both signals; before and after, either ends the run as Ctrl-C does.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, interrupt)
+    processes = launched()
+    if processes.count == 1:
+        forget_place(os.environ)
+    if not processes.first:
+        processes.silence()
     if "--version" in sys.argv[1:]:
         print(f"medbot-exp {version('medbot-exp')}")
         return
@@ -131,9 +138,12 @@ def entrypoint() -> None:
                 raise ConfigError("task=plan plans one run, but got -m; leave -m out, and give one value of each key")
             if is_chosen(overrides, "sweep") and not {"-m", "--multirun"} & set(flags):
                 print("medbot_exp: one run, with what +sweep= sets for its trials; to search, add -m", file=sys.stderr)
-            sys.argv[1:] = [*flags, *overrides, *sweeper_of(flags, overrides)]  # Hydra's parser wants this order
+            own = [*sweeper_of(flags, overrides), *place_of(processes, flags)]
+            sys.argv[1:] = [*flags, *overrides, *own]  # Hydra's parser wants this order
             main()
     except KeyboardInterrupt as stop:
+        if not processes.first:
+            sys.exit(130)
         leave(130, "stopped", str(stop) or "there was nothing to resume yet")
     except Exception as error:
         report(error)
@@ -185,6 +195,23 @@ def sweeper_of(flags: Sequence[str], overrides: Sequence[str]) -> list[str]:
     return ["hydra/sweeper=grid"] if {"-m", "--multirun"} & set(flags) and not chosen else []
 
 
+def place_of(processes: Processes, flags: Sequence[str]) -> list[str]:
+    """The override that keeps Hydra from making a directory for a process whose run is in that of the first.
+
+    Raises:
+        ConfigError: a sweep is asked for.
+    """
+    if {"-m", "--multirun"} & set(flags):
+        refuse_several(processes, "a sweep must be started by one process, as each trial is one with a GPU of its own")
+    return [] if processes.first else ["hydra.run.dir=."]
+
+
+def refuse_several(processes: Processes, rule: str) -> None:
+    """Raise a ConfigError that begins with `rule` where a launcher started several processes."""
+    if processes.count > 1:
+        raise ConfigError(f"{rule}, but got {processes.count}; leave out torchrun: python -m medbot_exp …")
+
+
 def is_chosen(overrides: Sequence[str], group: str) -> bool:
     """Whether `overrides` choose an option of `group`."""
     return any(word.lstrip("+").startswith(f"{group}=") for word in overrides)
@@ -203,7 +230,12 @@ def help_text(overrides: list[str]) -> str:
 
 
 def report(error: Exception) -> None:
-    """Leave with the status and the block that `error` deserves; return where it is a fault of ours."""
+    """Leave with the status and the block that `error` deserves; return where it is a fault of ours.
+
+    Of several processes one tells of it, and the others leave.
+    """
+    if not launched().tells_of(error):
+        sys.exit(2)
     known = explain(error) or resource_error(error)
     if known is not None:
         leave(2, type(known).__name__, str(known))

@@ -112,6 +112,13 @@ class Precision(Enum):
     fp32 = "fp32"
 
 
+class Sharding(Enum):
+    """What several processes divide among themselves; FSDP's word for dividing the weights is full."""
+
+    none = "none"
+    full = "full"
+
+
 class BackendName(Enum):
     peft = "peft"
     unsloth = "unsloth"
@@ -245,6 +252,7 @@ class TrainerConfig:
     eval_batch_size: int
     precision: Precision
     gradient_checkpointing: bool
+    sharding: Sharding
     logging_steps: int
     eval_steps: int
     eval_limit: int | None

@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     import torch
 
 
-def find_device() -> "torch.device":
-    """The first CUDA GPU, or the CPU."""
+def find_device(gpu: int | None = None) -> "torch.device":
+    """The CUDA GPU of the index `gpu`, or the first one; the CPU where there is none."""
     import torch
 
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda") if gpu is None else torch.device("cuda", gpu)
 
 
 def has_bf16() -> bool:

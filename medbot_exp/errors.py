@@ -8,6 +8,8 @@ MedbotError                 the user can mend it: one short block, exit status 2
 ├── StorageError            no space, no permission
 ├── OutOfMemoryError        the run does not fit into the machine's or the GPU's memory
 ├── DivergenceError         the loss left the numbers
+├── ProcessError            another process of the run ended without a word
+├── ToldElsewhere           another process of the run tells of the error
 └── TrialError              trials of a grid or a search that failed, each for a reason of its own
 TrialPruned                 a search ended the trial early: no failure
 Interrupted                 the user asked to stop: the run or the search can go on, exit status 130
@@ -54,6 +56,14 @@ class DivergenceError(MedbotError):
 
 class TrialError(MedbotError):
     """Trials of a grid or a search failed, each for a reason that was told when it did."""
+
+
+class ProcessError(MedbotError):
+    """Another process of the run ended without a word, so that this one could not go on."""
+
+
+class ToldElsewhere(MedbotError):
+    """Another process of the run tells of the error by which it ends; nothing is printed here."""
 
 
 class TrialPruned(Exception):
@@ -125,6 +135,12 @@ def unwritable(cause: BaseException) -> StorageError:
         "Choose another place (root=<directory> for runs, cache_dir=<directory> for models and tokenised rows), "
         "or free some space"
     )
+
+
+def reason(error: BaseException) -> str:
+    """Why something failed, for a person."""
+    known = error if isinstance(error, MedbotError) else resource_error(error)
+    return str(known) if known else f"{type(error).__name__}: {error}"
 
 
 def resource_error(error: BaseException) -> MedbotError | None:

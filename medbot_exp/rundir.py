@@ -233,7 +233,12 @@ class RunDirectory:
             lock.release()
 
     def discard_empty(self) -> None:
-        """Remove the directory and what Hydra made above it, while empty: a refused run leaves nothing behind."""
+        """Remove the directory and what Hydra made above it, while empty: a refused run leaves nothing behind.
+
+        The working directory was not made for the run, and stays.
+        """
+        if Path.cwd().is_relative_to(self.path.absolute()):
+            return
         inside = self.path.absolute().is_relative_to(Path.cwd())
         above = [
             path for path in self.path.absolute().parents if path.is_relative_to(Path.cwd()) and path != Path.cwd()
@@ -330,7 +335,16 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 # What may differ between a run and its resumption: none of it changes what is computed.
-RESUME_IGNORES = ("trainer.resume", "trainer.ignore_memory_plan", "tracking.", "name", "study", "root", "cache_dir")
+RESUME_IGNORES = (
+    "trainer.resume",
+    "trainer.ignore_memory_plan",
+    "trainer.sharding",
+    "tracking.",
+    "name",
+    "study",
+    "root",
+    "cache_dir",
+)
 
 
 def differences(old: str, new: str) -> list[tuple[str, Any, Any]]:

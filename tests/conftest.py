@@ -84,6 +84,37 @@ def run_python_in() -> Callable[..., Finished]:
     return run
 
 
+@pytest.fixture(scope="session")
+def start_torchrun() -> Callable[..., subprocess.Popen[str]]:
+    """start_torchrun(folder, *args, env=None): the interpreter in two processes of one run, at home in `folder`."""
+
+    def start(folder: Path, *args: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
+        # Not the program torchrun: the path need not have it.
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *args]
+        environment = child_environment(folder) | (env or {})
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(command, cwd=folder, env=environment, text=True, **pipes)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def torchrun(start_torchrun: Callable[..., subprocess.Popen[str]]) -> Callable[..., Finished]:
+    """torchrun(folder, *args, env=None): as start_torchrun, waited for."""
+
+    def run(folder: Path, *args: str, env: dict[str, str] | None = None) -> Finished:
+        process = start_torchrun(folder, *args, env=env)
+        try:
+            stdout, stderr = process.communicate(timeout=150)
+        except subprocess.TimeoutExpired:
+            process.terminate()  # it ends its processes first
+            process.wait(60)
+            raise
+        return Finished(process.returncode, stdout, stderr)
+
+    return run
+
+
 @pytest.fixture
 def run_cli(run_python_in: Callable[..., Finished], tmp_path: Path) -> Callable[..., Finished]:
     """run_cli(*args, env=None): `python -m medbot_exp` in a process of its own, in tmp_path."""

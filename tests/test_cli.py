@@ -81,7 +81,7 @@ FLOORS = [
     ("report",),
     ("training", "evaluation", "sweep"),
     ("prompt", "data", "model", "lora", "tracking"),
-    ("rundir", "rules", "device", "config"),
+    ("rundir", "rules", "device", "processes", "config"),
     ("errors", ""),
 ]
 

@@ -142,6 +142,7 @@ def test_command_repeats_the_run_with_the_config_directory_of_the_user():
 
 def test_resume_overlooks_what_changes_no_result(run):
     other = CONFIG.replace("name: a", "name: b\nroot: x\nstudy: y\ncache_dir: z").replace("null", "multirun/run")
+    other += "  sharding: full\n"
     assert run.resume(HydraFiles("", "", "", other.replace("name: none", "name: wandb"))) == 0
 
 
@@ -207,6 +208,14 @@ def test_discard_empty_keeps_a_directory_that_holds_something(run):
     before = contents(run.path)
     run.discard_empty()
     assert contents(run.path) == before
+
+
+def test_discard_empty_leaves_the_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for path in (".", tmp_path / "here", tmp_path):
+        RunDirectory(path).discard_empty()
+    assert (tmp_path / "here").is_dir()
 
 
 def test_run_directory_holds_date_time_and_name_below_root(tmp_path):

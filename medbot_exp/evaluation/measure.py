@@ -12,13 +12,14 @@ from medbot_exp.errors import DivergenceError
 from medbot_exp.evaluation.benchmarks import cases
 from medbot_exp.evaluation.generate import write_answers
 from medbot_exp.evaluation.score import held_out_loss, held_out_metrics
+from medbot_exp.processes import Processes
 from medbot_exp.prompt import prompt_tokens, render
-from medbot_exp.rundir import RunDirectory, read_jsonl, write_jsonl
+from medbot_exp.tracking.record import Record
 
 
 @dataclass(frozen=True)
 class Exam:
-    """The same questions, whenever they are asked.
+    """The same questions, whenever they are asked; where there are several processes, all of them ask.
 
     Attributes:
         shots: worked examples that go in front of every question.
@@ -35,8 +36,9 @@ class Exam:
     held_out: TokenizedRows
     items: Sequence[Example]
     sampled: Sequence[Example]
-    directory: RunDirectory
+    record: Record
     precision: Precision
+    processes: Processes
 
     def measure(self, model: Any, phase: str, loss: float | None = None) -> dict[str, float]:
         """Metrics of `model` as it is; its predictions go to predictions/cases.jsonl as `phase`.
@@ -48,8 +50,8 @@ class Exam:
             DivergenceError: the loss is no number.
         """
         if loss is None:
-            batch_size = self.trainer.eval_batch_size
-            loss = held_out_loss(model, self.held_out, batch_size, self.tokenizer.pad_token_id, self.precision)
+            batch_size, pad = self.trainer.eval_batch_size, self.tokenizer.pad_token_id
+            loss = held_out_loss(model, self.held_out, batch_size, pad, self.precision, self.processes)
         if not math.isfinite(loss):
             remedy = "lower optimizer.lr" if phase == "after" else "try model.dtype=float32 trainer.precision=fp32"
             raise DivergenceError(f"the held-out loss must be finite, but was {loss} {phase} training; {remedy}")
@@ -57,9 +59,9 @@ class Exam:
         if self.items:
             predictions = cases.predict(model, self.tokenizer, self.items, self.shots, self.prompt, self.precision)
             metrics |= {"eval/cases/accuracy": cases.accuracy(predictions), "eval/cases/n": len(predictions)}
-            path = self.directory.predictions("cases")
-            others = [row for row in read_jsonl(path) if row["phase"] != phase]
-            write_jsonl(path, others + [{"phase": phase, **asdict(prediction)} for prediction in predictions])
+            others = [row for row in self.record.predictions("cases") if row["phase"] != phase]
+            answered = [{"phase": phase, **asdict(prediction)} for prediction in predictions]
+            self.record.write_predictions("cases", others + answered)
         return metrics
 
     def write(self, model: Any, phase: str) -> list[dict[str, Any]]:
@@ -73,13 +75,12 @@ class Exam:
             self.trainer.sample_answer_tokens,
             self.precision,
         )
-        path = self.directory.predictions("samples")
-        known = {row["id"]: row for row in read_jsonl(path)}
+        known = {row["id"]: row for row in self.record.predictions("samples")}
         rows = []
         for example, answer in zip(self.sampled, answers, strict=True):
             row = known.get(example.id, {"id": example.id, "question": example.question, "reference": example.answer})
             rows.append(row | {phase: answer.text, f"{phase}_forced": answer.forced, f"{phase}_ended": answer.ended})
-        write_jsonl(path, rows)
+        self.record.write_predictions("samples", rows)
         return rows
 
     def question_tokens(self, example: Example) -> list[int]:

@@ -8,6 +8,7 @@ from typing import Any
 from medbot_exp.config import Precision
 from medbot_exp.data.prepare import TokenizedRows
 from medbot_exp.device import step_dtype
+from medbot_exp.processes import ALONE, Processes
 
 # Likelihoods are summed in float32, which takes a quarter of a gigabyte for as many tokens of 128,000 words.
 TOKENS_AT_A_TIME = 512
@@ -25,19 +26,32 @@ def inference(model: Any, precision: Precision) -> Iterator[None]:
     import torch
 
     training = model.training
+    # Divided weights are put together in tensors that the next training step uses again: no inference tensors.
+    divided = hasattr(model, "unshard")
+    without_gradients = torch.no_grad if divided else torch.inference_mode
     model.eval()
     try:
         with (
-            torch.inference_mode(),
+            without_gradients(),
             torch.autocast(model.device.type, step_dtype(precision), enabled=precision is not Precision.fp32),
         ):
             yield
+        if divided:
+            # Its root was left whole for a backward pass, and saving would take it apart in the first process alone.
+            model.reshard()
     finally:
         model.train(training)
 
 
-def held_out_loss(model: Any, rows: TokenizedRows, batch_size: int, pad_token_id: int, precision: Precision) -> float:
-    """Mean negative log-likelihood per counted token of `rows`, in nats.
+def held_out_loss(
+    model: Any,
+    rows: TokenizedRows,
+    batch_size: int,
+    pad_token_id: int,
+    precision: Precision,
+    processes: Processes = ALONE,
+) -> float:
+    """Mean negative log-likelihood per counted token of `rows`, in nats; several processes share the batches.
 
     The mean is over tokens, not over batches: it does not depend on `batch_size`. Logits are made for counted
     tokens alone, and never for all of a batch at once.
@@ -45,19 +59,23 @@ def held_out_loss(model: Any, rows: TokenizedRows, batch_size: int, pad_token_id
     import torch
 
     order = sorted(range(len(rows)), key=lambda index: len(rows.input_ids[index]))
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     total, count = 0.0, 0
     with inference(model, precision):
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
+        for turn in range(0, len(batches), processes.count):
+            place = turn + processes.rank
+            # Divided weights need a pass in every process: one without a batch repeats the last, uncounted.
+            mine, batch = place < len(batches), batches[min(place, len(batches) - 1)]
             ids = pad([rows.input_ids[index] for index in batch], pad_token_id, model.device)
             counted = pad([rows.completion_mask[index] for index in batch], 0, model.device)[:, 1:].bool()
             attention = pad([[1] * len(rows.input_ids[index]) for index in batch], 0, model.device)
             targets = ids[:, 1:][counted]  # nothing comes before the first token, so nothing predicts it
             parts = logits_in_parts(model, ids, attention, counted)
             for logits, wanted in zip(parts, targets.split(TOKENS_AT_A_TIME), strict=True):
-                total += torch.nn.functional.cross_entropy(logits.float(), wanted, reduction="sum").item()
-            count += len(targets)
-    return total / count
+                total += mine * torch.nn.functional.cross_entropy(logits.float(), wanted, reduction="sum").item()
+            count += mine * len(targets)
+    everything, tokens = processes.sums(total, count)
+    return everything / tokens
 
 
 def logits_in_parts(model: Any, ids: Any, attention: Any, counted: Any) -> Iterator[Any]:

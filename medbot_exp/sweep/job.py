@@ -26,7 +26,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import TaskFunction
 from omegaconf import DictConfig
 
-from medbot_exp.errors import ConfigError, MedbotError, TrialPruned, disk_full, resource_error
+from medbot_exp.errors import ConfigError, TrialPruned, disk_full, reason
 from medbot_exp.sweep.constraints import Constraint, excesses
 from medbot_exp.sweep.outcome import Outcome, correct_result
 from medbot_exp.sweep.owner import Owner, beating
@@ -275,9 +275,3 @@ class TrackedTask:
         if len(values) != self.objectives or any(value != value for value in values):
             raise ValueError(f"the task function must return {expected}, but returned {returned!r}")
         return values
-
-
-def reason(error: BaseException) -> str:
-    """Why a trial failed, for a person."""
-    known = error if isinstance(error, MedbotError) else resource_error(error)
-    return str(known) if known else f"{type(error).__name__}: {error}"

@@ -26,6 +26,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from medbot_exp.errors import ConfigError, TrialError
+from medbot_exp.processes import forget_place
 from medbot_exp.sweep.child import Job, Surroundings
 from medbot_exp.sweep.outcome import Outcome
 
@@ -129,6 +130,8 @@ class Pool:
         # As multiprocessing does: the child loads the program's main module under another name. It needs no key.
         program = {key: value for key, value in spawn.get_preparation_data("trial").items() if key != "authkey"}
         content = pickle.dumps(program) + self.surroundings + cloudpickle.dumps(job)
+        environment = {**os.environ, **self.slots[slot]}
+        forget_place(environment)
         answer = tempfile.TemporaryFile()  # noqa: SIM115 (open until the process ends)
         with tempfile.TemporaryFile() as question, log.open("ab") as output:
             question.write(content)
@@ -138,7 +141,7 @@ class Pool:
                 stdin=question,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **self.slots[slot]},
+                env=environment,
                 pass_fds=[answer.fileno()],
                 # Of its own group: a Ctrl-C is for this process, which passes it on.
                 start_new_session=True,

@@ -21,9 +21,8 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobStatus
 from hydra.plugins.launcher import Launcher
 
-from medbot_exp.errors import ConfigError, disk_full
+from medbot_exp.errors import ConfigError, disk_full, reason
 from medbot_exp.sweep.child import DISK_FULL_STATUS
-from medbot_exp.sweep.job import reason
 from medbot_exp.sweep.launch_batches import as_lost
 from medbot_exp.sweep.launch_local import STOP_SECONDS, Ended, last_words, slots_for
 from medbot_exp.sweep.outcome import Outcome

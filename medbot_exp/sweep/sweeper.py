@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from hydra.plugins.launcher import Launcher
 
-from medbot_exp.errors import Interrupted, StorageError, TrialError, disk_full, first_line
+from medbot_exp.errors import Interrupted, StorageError, TrialError, disk_full, first_line, reason
 from medbot_exp.sweep import launch_submitit
 from medbot_exp.sweep.child import DISK_FULL_STATUS
-from medbot_exp.sweep.job import TrackedTask, reason
+from medbot_exp.sweep.job import TrackedTask
 from medbot_exp.sweep.launch_batches import Batches
 from medbot_exp.sweep.launch_local import Ended, Pool, end_group, too_long
 from medbot_exp.sweep.outcome import Outcome

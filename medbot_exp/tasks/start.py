@@ -14,6 +14,7 @@ from medbot_exp.device import find_device, refuse_lacking, refuse_unfit
 from medbot_exp.errors import DataError
 from medbot_exp.evaluation.benchmarks import cases
 from medbot_exp.model import Loaded, check_paths
+from medbot_exp.processes import Processes, refuse
 from medbot_exp.tracking.wandb import Mode, decide_mode
 from medbot_exp.training import backend, unsloth
 from medbot_exp.training.footprint import Rows
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Inputs:
-    """Rows, benchmark items, device, and whether W&B goes online; None without W&B."""
+    """Rows, benchmark items, device, and whether W&B goes online; None without W&B, or where another has it."""
 
     split: Split
     items: Sequence[Example]
@@ -59,21 +60,24 @@ class Prepared:
     trainable_parameters: int
 
 
-def gather(config: RunConfig) -> Inputs:
+def gather(config: RunConfig, processes: Processes) -> Inputs:
     """What a run of `config` starts from, found without writing into a run directory or loading a model.
 
     Raises:
         MedbotError: a package, a device, a key, a file or a row that the run would miss later.
     """
     refuse_lacking(config)
+    refuse(config, processes)
     if config.backend.name is BackendName.unsloth:
         unsloth.refuse(config)
     check_paths(config.model)
     sources.check_file(config.data)
-    mode = decide_mode(config.tracking) if config.tracking.name is TrackingName.wandb else None
-    device = find_device()
+    watched = processes.first and config.tracking.name is TrackingName.wandb
+    mode = decide_mode(config.tracking) if watched else None
+    device = find_device(processes.gpu)
     refuse_unfit(config, device)
-    split = read_split(config)
+    with processes.local_first():
+        split = read_split(config)
     items = cases.load(config.benchmark["cases"]) if "cases" in config.benchmark else []
     refuse_overlap(split.train, items, "benchmark", "hold them out with data.columns.split, or use benchmark=[]")
     refuse_overlap(split.train, split.validation, "held-out", "take them out of one part of the file")

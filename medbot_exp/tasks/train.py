@@ -3,8 +3,8 @@
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from operator import methodcaller
 from pathlib import Path
 from typing import Any
@@ -12,21 +12,39 @@ from typing import Any
 import yaml
 
 from medbot_exp import rundir
-from medbot_exp.config import LoraConfig, LoraInit, RunConfig
+from medbot_exp.config import LoraConfig, LoraInit, Precision, RunConfig, Sharding
 from medbot_exp.device import choose_precision
-from medbot_exp.errors import Interrupted, MedbotError, RunDirectoryError, StorageError, TrialPruned, resource_error
+from medbot_exp.errors import (
+    Interrupted,
+    MedbotError,
+    RunDirectoryError,
+    StorageError,
+    TrialPruned,
+    reason,
+    resource_error,
+)
 from medbot_exp.evaluation.measure import Exam
 from medbot_exp.evaluation.score import held_out_metrics
-from medbot_exp.model import Outline, digest_meanwhile, outline
+from medbot_exp.model import Loaded, Outline, digest_meanwhile, locate, outline
+from medbot_exp.processes import Processes, launched, share_of
 from medbot_exp.report.console import stderr_console, stdout_console
-from medbot_exp.report.progress import progress_for
+from medbot_exp.report.progress import Lines, plural, progress_for
 from medbot_exp.report.summary import print_summary
 from medbot_exp.rules import REPORTED
 from medbot_exp.sweep.job import RunningTrial
 from medbot_exp.tasks.memory import explained, plan_memory
-from medbot_exp.tasks.start import Inputs, Tokenized, gather, manifest_contents, prepare, quiet_libraries, tokenized
+from medbot_exp.tasks.start import (
+    Inputs,
+    Prepared,
+    Tokenized,
+    gather,
+    manifest_contents,
+    prepare,
+    quiet_libraries,
+    tokenized,
+)
 from medbot_exp.tracking import manifest
-from medbot_exp.tracking.record import Mirror, Record
+from medbot_exp.tracking.record import Mirror, NoRecord, Record
 from medbot_exp.tracking.wandb import Place, open_mirror
 from medbot_exp.training import backend
 from medbot_exp.training.kernels import choose_liger
@@ -73,6 +91,7 @@ class Job:
     inputs: Inputs
     clock: Clock
     trial: RunningTrial | None
+    processes: Processes
 
     def pruned_at(self, step: int, loss: float) -> bool:
         """Report the held-out loss of `step` to the study of a search; whether the study ends the trial there."""
@@ -92,6 +111,8 @@ def run(
 ) -> float | list[float]:
     """Train one adapter as `config` says; the objective's value, or the values of several.
 
+    Where a launcher started several processes, each calls this, and the first one's `directory` is the run's.
+
     Args:
         trial: what the run is to the study of a search; None outside of one.
 
@@ -100,32 +121,59 @@ def run(
         MedbotError: the user can mend it; result.json says `failed` and why, once the directory was claimed.
         Interrupted: the user stopped the run; it can be resumed.
     """
+    with launched().met() as processes:
+        path = processes.of_first(lambda: str(directory.path.absolute()))
+        own = directory if processes.first else rundir.RunDirectory(path)
+        return run_together(config, own, hydra_files, study, trial, processes)
+
+
+def run_together(
+    config: RunConfig,
+    directory: rundir.RunDirectory,
+    hydra_files: rundir.HydraFiles,
+    study: str | None,
+    trial: RunningTrial | None,
+    processes: Processes,
+) -> float | list[float]:
+    """`run`, once the processes have met and agreed on the directory."""
     clock = Clock()
     try:
         with clock.phase("load"):
-            inputs = gather(config)
+            inputs = gather(config, processes)
     except Exception as error:
         if study is not None:  # a trial is looked for in its study, also one that could not start
             directory.claim(hydra_files)
             rundir.write_json(directory.result, failure(error, clock))
         raise
-    job = Job(config, directory, hydra_files, study, inputs, clock, trial)
+    job = Job(config, directory, hydra_files, study, inputs, clock, trial, processes)
+    processes.wait()  # until none can fail any more for what it lacks: then nothing is left behind
     if config.trainer.resume is None:
-        directory.claim(hydra_files)
-    with directory.held():
-        resumed_from = None
-        if config.trainer.resume is not None:
-            resumed_from = directory.resume(hydra_files)
-        elif trial is not None:
-            steps = (directory.take_over(rundir.RunDirectory(other)) for other in trial.predecessors)
-            resumed_from = next((step for step in steps if step is not None), None)
-        result, samples, mirror = recorded(job, resumed_from)
+        processes.of_first(lambda: directory.claim(hydra_files))
+    with directory.held() if processes.first else nullcontext():
+        resumed_from = processes.of_first(lambda: take_up(job))
+        result, samples, mirror = recorded(job, resumed_from) if processes.first else unrecorded(job, resumed_from)
     if result["status"] == "pruned":
         raise TrialPruned(f"after step {result['steps']}")
     following = next_grid(hydra_files, config.lora) if study is None else None
-    print_summary(stdout_console(), result, samples, directory, mirror.description, following)
+    if processes.first:
+        print_summary(stdout_console(), result, samples, directory, mirror.description, following)
     values = list(result["objective"].values())
     return values[0] if len(values) == 1 else values
+
+
+def take_up(job: Job) -> int | None:
+    """The step that the run goes on from, its own or that of the trial that it tries again; None where it begins."""
+    if job.config.trainer.resume is not None:
+        return job.directory.resume(job.hydra_files)
+    others = () if job.trial is None else job.trial.predecessors
+    steps = (job.directory.take_over(rundir.RunDirectory(other)) for other in others)
+    return next((step for step in steps if step is not None), None)
+
+
+def unrecorded(job: Job, resumed_from: int | None) -> tuple[dict[str, Any], list[dict[str, Any]], Mirror]:
+    """`perform` in a process that leaves the record to the first one."""
+    quiet = Mirror()
+    return *perform(job, NoRecord(job.directory, quiet), resumed_from), quiet
 
 
 def recorded(job: Job, resumed_from: int | None) -> tuple[dict[str, Any], list[dict[str, Any]], Mirror]:
@@ -135,14 +183,15 @@ def recorded(job: Job, resumed_from: int | None) -> tuple[dict[str, Any], list[d
     logging.captureWarnings(True)
     record = Record(job.directory, Mirror())
     try:
-        result, samples = perform(job, record, resumed_from)
+        with job.processes.one_voice():
+            result, samples = perform(job, record, resumed_from)
         record.finish(result)
         hand_over(record, result, samples)
     except KeyboardInterrupt as stop:
         log.info("stopped")
         record.tell(lambda mirror: mirror.finish(130))
         command = job.hydra_files.command(f"trainer.resume={job.directory}", without=("trainer.resume=",))
-        raise Interrupted(f"{stop}\nTo go on: {command}".strip()) from stop
+        raise Interrupted(f"{stop}\nTo go on: {job.processes.starting(command)}".strip()) from stop
     except RunDirectoryError:
         raise  # the resumption was refused: the record of the run that it is about stays as it is
     except BaseException as error:
@@ -168,9 +217,7 @@ def recorded(job: Job, resumed_from: int | None) -> tuple[dict[str, Any], list[d
 
 def failure(error: BaseException, clock: Clock) -> dict[str, Any]:
     """The content of result.json for a run that `error` ended."""
-    known = error if isinstance(error, MedbotError) else resource_error(error)
-    text = str(known) if known else f"{type(error).__name__}: {error}"
-    return {"status": "failed", "error": text, "seconds": clock.report()}
+    return {"status": "failed", "error": reason(error), "seconds": clock.report()}
 
 
 def hand_over(record: Record, result: dict[str, Any], samples: list[dict[str, Any]]) -> None:
@@ -189,18 +236,22 @@ def hand_over(record: Record, result: dict[str, Any], samples: list[dict[str, An
 
 def perform(job: Job, record: Record, resumed_from: int | None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The phases of a run; the content of result.json and of predictions/samples.jsonl."""
-    config, clock, device = job.config, job.clock, job.inputs.device
+    config, clock, device, processes = job.config, job.clock, job.inputs.device, job.processes
     with clock.phase("load"):
         cache_dir = Path(config.cache_dir).expanduser()
         cache_dir.mkdir(parents=True, exist_ok=True)
-        with digest_meanwhile(config.model, cache_dir):
+        with digest_meanwhile(config.model, cache_dir) if processes.local_rank == 0 else nullcontext():
             backend.begin(config.backend.name, cache_dir)
             quiet_libraries()
         if device.type == "cpu":
             keep_freed_memory()
-        outlined = outline(config.model, cache_dir)
-        rows = tokenized(config, job.inputs.split, outlined.tokenizer, cache_dir)
-        plan = plan_memory(config, outlined, rows.longest(), device) if device.type == "cuda" else None
+        with processes.local_first():
+            outlined = outline(config.model, cache_dir)
+            rows = tokenized(config, job.inputs.split, outlined.tokenizer, cache_dir)
+        # Of one GPU with its share of a step's rows; how much of divided weights is whole at a time is not planned.
+        planned = device.type == "cuda" and config.trainer.sharding is Sharding.none
+        share = replace(config, trainer=share_of(config.trainer, processes.count))
+        plan = plan_memory(share, outlined, rows.longest(), device) if planned else None
         if plan is not None:
             log.info("memory plan: %.2f GiB at most of %.2f free", plan.footprint().gib(), plan.free_gib())
             plan.refuse()
@@ -213,17 +264,20 @@ def train_and_measure(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """`perform` from the weights on: nothing before them takes much memory."""
     config, directory, clock, device = job.config, job.directory, job.clock, job.inputs.device
+    processes = job.processes
     precision = choose_precision(config.trainer.precision, device)
     with clock.phase("load"):
+        from medbot_exp.training.parallel import shard
         from medbot_exp.training.solo import train, training_arguments
 
-        loaded = backend.load(config, outlined, Path(config.cache_dir).expanduser(), device)
+        loaded = load(job, outlined)
         liger = choose_liger(config.backend.name, device, loaded.model.config.model_type)
         log.info("Liger's kernels are %s: %s", "used" if liger.use else "not used", liger.reason)
-        arguments = training_arguments(
-            config.trainer, config.optimizer, precision, config.seed, device, directory, liger.use
-        )
+        share = share_of(config.trainer, processes.count)
+        arguments = training_arguments(share, config.optimizer, precision, config.seed, device, directory, liger.use)
         prepared = prepare(config, loaded, rows)
+        if config.trainer.sharding is Sharding.full:
+            shard(prepared.model, device)
         exam = Exam(
             tokenizer=prepared.tokenizer,
             prompt=config.prompt,
@@ -232,16 +286,11 @@ def train_and_measure(
             held_out=prepared.held_out,
             items=job.inputs.items,
             sampled=job.inputs.split.validation[: config.trainer.samples],
-            directory=directory,
+            record=record,
             precision=precision,
+            processes=processes,
         )
-        name = config.name if job.study is None else directory.path.name
-        contents = manifest_contents(config, name, job.study, job.inputs, loaded, prepared, precision.name)
-        if job.trial is not None:
-            contents["run_id"] = job.trial.run_id
-        written = manifest.write(directory, contents)
-        directory.result.unlink(missing_ok=True)  # of an attempt that failed; this one writes its own
-        record.mirror = mirror_of(job, written["run_id"], written["name"], written["study"])
+        processes.of_first(lambda: begin_record(job, record, loaded, prepared, precision))
     log.info(
         "%s on %s in %s: %d trainable parameters",
         config.model.name,
@@ -249,8 +298,11 @@ def train_and_measure(
         precision.name,
         prepared.trainable_parameters,
     )
+    if processes.count > 1:
+        own = share.batch_size * share.gradient_accumulation_steps
+        log.info("%d processes, each with %s of a step", processes.count, plural(own, "row"))
 
-    before = {} if resumed_from is None else taken_up(job, record, resumed_from)
+    before = {} if resumed_from is None else processes.of_first(lambda: taken_up(job, record, resumed_from))
     if "validation/loss" not in before:
         log.info("measuring the model as it is")
         # The fresh adapter is part of it: it starts out as no change, whatever its initialisation.
@@ -273,8 +325,9 @@ def train_and_measure(
             precision,
             directory,
             record,
-            progress_for(stderr_console()),
+            progress_for(stderr_console()) if processes.first else Lines(),
             job.pruned_at,
+            processes,
         )
     done = {
         "steps": outcome.step,
@@ -304,8 +357,7 @@ def train_and_measure(
     with clock.phase("after"):
         after = exam.measure(prepared.model, "after", outcome.validation_loss)
         samples = exam.write(prepared.model, "after")
-        prepared.model.save_pretrained(directory.adapter)
-        (directory.adapter / "README.md").unlink(missing_ok=True)  # PEFT's model card is a form with empty fields
+        processes.of_first(lambda: save_adapter(prepared.model, directory))
     # The last step's evaluation has its line already; what the end adds gets one more.
     added = {key: value for key, value in after.items() if key not in record.known(outcome.step)}
     if added:
@@ -324,6 +376,42 @@ def train_and_measure(
         "error": None,
     }
     return result, samples
+
+
+def load(job: Job, outlined: Outline) -> Loaded:
+    """The model of the job, on this process's device, or in the host's memory where it is to be divided.
+
+    It is fetched, converted and hashed by one process of a host; the others find it in the cache.
+    """
+    cache_dir = Path(job.config.cache_dir).expanduser()
+    if job.processes.count > 1:
+        with job.processes.local_first():
+            locate(job.config.model, cache_dir)
+    if job.config.trainer.sharding is Sharding.none:
+        return backend.load(job.config, outlined, cache_dir, job.inputs.device)
+    import torch
+
+    from medbot_exp.training.parallel import on_host
+
+    return backend.load(on_host(job.config, job.inputs.device), outlined, cache_dir, torch.device("cpu"))
+
+
+def begin_record(job: Job, record: Record, loaded: Loaded, prepared: Prepared, precision: Precision) -> None:
+    """Write the manifest, and open the mirror."""
+    directory = job.directory
+    name = job.config.name if job.study is None else directory.path.name
+    contents = manifest_contents(job.config, name, job.study, job.inputs, loaded, prepared, precision.name)
+    if job.trial is not None:
+        contents["run_id"] = job.trial.run_id
+    written = manifest.write(directory, contents)
+    directory.result.unlink(missing_ok=True)  # of an attempt that failed; this one writes its own
+    record.mirror = mirror_of(job, written["run_id"], written["name"], written["study"])
+
+
+def save_adapter(model: Any, directory: rundir.RunDirectory) -> None:
+    """Write the adapter in PEFT's format."""
+    model.save_pretrained(directory.adapter)
+    (directory.adapter / "README.md").unlink(missing_ok=True)  # PEFT's model card is a form with empty fields
 
 
 def taken_up(job: Job, record: Record, resumed_from: int) -> dict[str, Any]:
@@ -358,5 +446,5 @@ def next_grid(hydra_files: rundir.HydraFiles, lora: LoraConfig) -> str:
     """A command worth typing after a run: the neighbouring ranks."""
     step = 2 if lora.init is LoraInit.orthogonal else 1  # which takes even ranks alone
     ranks = sorted({max(step, lora.r // 2 // step * step), lora.r, lora.r * 2})
-    dropped = ("lora.r=", "name=", "study=", "trainer.resume=")
+    dropped = ("lora.r=", "name=", "study=", "trainer.resume=", "trainer.sharding=")  # a trial is one process
     return hydra_files.command(f"lora.r={','.join(map(str, ranks))}", multirun=True, without=dropped)

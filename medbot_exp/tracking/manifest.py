@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from medbot_exp.errors import RunDirectoryError
+from medbot_exp.processes import launched
 from medbot_exp.rundir import RunDirectory, write_json
 
 PACKAGES = (
@@ -66,13 +67,14 @@ def fingerprint(contents: Mapping[str, Any], name: str) -> str:
 
 
 def environment() -> dict[str, Any]:
-    """Command line, code, packages and hardware of this process."""
+    """Command line, code, packages and hardware of this process, and how many processes it is one of."""
     return {
         "command": shlex.join(["python", "-m", "medbot_exp", *sys.argv[1:]]),
         "git": git_state(Path(__file__).parent),
         "python": platform.python_version(),
         "packages": {name: found for name in PACKAGES if (found := installed(name))},
         "hardware": hardware(),
+        "processes": launched().count,
     }
 
 

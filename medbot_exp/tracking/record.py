@@ -78,9 +78,41 @@ class Record:
         merged.pop("step", None)
         return merged
 
+    def predictions(self, benchmark: str) -> list[dict[str, Any]]:
+        """The items of `benchmark` that were answered so far."""
+        return read_jsonl(self.directory.predictions(benchmark))
+
+    def write_predictions(self, benchmark: str, rows: list[dict[str, Any]]) -> None:
+        """Put `rows` in the place of the answers to `benchmark`."""
+        write_jsonl(self.directory.predictions(benchmark), rows)
+
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write result.json: from here on the run has ended."""
         write_json(self.directory.result, finite(result))
+
+
+class NoRecord(Record):
+    """What a process has that leaves the record to another: nothing is written, and nothing was."""
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Drop the metrics."""
+
+    def rewind(self, step: int) -> None:
+        """Forget nothing."""
+
+    def lines(self) -> list[dict[str, Any]]:
+        """No lines."""
+        return []
+
+    def predictions(self, benchmark: str) -> list[dict[str, Any]]:
+        """No answers."""
+        return []
+
+    def write_predictions(self, benchmark: str, rows: list[dict[str, Any]]) -> None:
+        """Drop the answers."""
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Drop the result."""
 
 
 def finite(content: Mapping[str, Any]) -> dict[str, Any]:

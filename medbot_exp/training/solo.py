@@ -8,7 +8,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,8 +25,10 @@ from medbot_exp.config import OptimizerConfig, Precision, TrainerConfig
 from medbot_exp.data.prepare import TokenizedRows
 from medbot_exp.errors import DivergenceError, unwritable
 from medbot_exp.evaluation.score import held_out_loss, held_out_metrics
+from medbot_exp.processes import ALONE, Processes
 from medbot_exp.rundir import RunDirectory
 from medbot_exp.tracking.record import Record
+from medbot_exp.training.parallel import EpochOrder, blanks_for, data_parallel, with_blanks
 
 # A signal that follows another within this time is the same request. Terminals and queues tell a whole group of
 # processes, and its parents pass it on.
@@ -109,19 +111,23 @@ class Observer(TrainerCallback):
     stop: Stop
     checkpoint_limit: int
     pruned_at: Callable[[int, float], bool]
+    processes: Processes
     losses: dict[int, float] = field(default_factory=dict)
     pruned: bool = False
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.progress.begin(state.global_step, state.max_steps)
+        if not self.processes.first:
+            # Dropout's own numbers for each process; left alone, all would drop the same places of different rows.
+            torch.manual_seed(args.seed + self.processes.rank)
 
     def on_step_begin(self, args, state, control, **kwargs):
         self.meter.started = time.perf_counter()
 
     def on_step_end(self, args, state, control, **kwargs):
         self.meter.seconds += time.perf_counter() - self.meter.started
-        if self.stop.requested:
-            control.should_save = control.should_training_stop = True
+        if self.processes.any(self.stop.requested):
+            self.stop.requested = control.should_save = control.should_training_stop = True
         return control
 
     def on_log(self, args, state, control, logs, **kwargs):
@@ -142,6 +148,9 @@ class Observer(TrainerCallback):
         return control
 
     def on_save(self, args, state, control, **kwargs):
+        self.processes.wait()  # each process writes the state of its own generators
+        if not self.processes.first:
+            return
         self.directory.seal_checkpoint(state.global_step)
         # Older ones go only now that the new one is whole.
         best = state.best_model_checkpoint
@@ -158,22 +167,40 @@ class Trainer(SFTTrainer):
         eval_batch_size: int,
         precision: Precision,
         meter: Meter,
+        processes: Processes,
+        blanks: int,
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
+        self.processes = processes
+        self.blanks = blanks
         self.held_out = held_out
         self.eval_batch_size = eval_batch_size
         self.precision = precision
         self.meter = meter
 
     def training_step(self, model, inputs, *args, **kwargs):
-        # Rows that are joined without padding, as Unsloth has them, come without a mask.
-        padded = inputs.get("attention_mask")
-        self.meter.tokens += inputs["input_ids"].numel() if padded is None else int(padded.sum())
         loss = super().training_step(model, inputs, *args, **kwargs)
-        if not torch.isfinite(loss):
-            raise diverged("training", loss.item(), self.state.global_step + 1, self.args.learning_rate)
+        # A loss that is no number in one process ends all of them at the same step.
+        everywhere, tokens = self.processes.sums(loss.item(), tokens_of(inputs))
+        self.meter.tokens += int(tokens)
+        if not math.isfinite(everywhere):
+            raise diverged("training", everywhere, self.state.global_step + 1, self.args.learning_rate)
         return loss
+
+    def _get_train_sampler(self, *args, **kwargs):
+        if self.processes.count == 1:
+            return super()._get_train_sampler(*args, **kwargs)
+        rows = len(self.train_dataset) - self.blanks
+        together = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.processes.count
+        steps = math.ceil(rows / together)
+        return EpochOrder(rows, self.blanks, self.args.seed, lambda: self.state.global_step // steps)
+
+    def _wrap_model(self, model, *args, **kwargs):
+        if self.processes.count == 1:
+            return super()._wrap_model(model, *args, **kwargs)
+        # accelerate adds its autocast; its own DDP would send the frozen weights around, and refuses divided ones.
+        return data_parallel(self.accelerator.prepare_model(model, device_placement=False, evaluation_mode=True))
 
     def create_model_card(self, *args, **kwargs):
         """Write no card: TRL's for a checkpoint is a form with empty fields."""
@@ -187,7 +214,7 @@ class Trainer(SFTTrainer):
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
         pad = self.processing_class.pad_token_id
-        loss = held_out_loss(self.model, self.held_out, self.eval_batch_size, pad, self.precision)
+        loss = held_out_loss(self.model, self.held_out, self.eval_batch_size, pad, self.precision, self.processes)
         if not math.isfinite(loss):
             raise diverged("held-out", loss, self.state.global_step, self.args.learning_rate)
         metrics = {f"{metric_key_prefix}_loss": loss}
@@ -209,28 +236,32 @@ def train(
     record: Record,
     progress: Progress,
     pruned_at: Callable[[int, float], bool],
+    processes: Processes = ALONE,
 ) -> Outcome:
     """Train the adapter in `model` on `rows`; checkpoints, metrics and progress go where they belong.
+
+    Several processes each train on a share of every step's rows, and end alike.
 
     Goes on from the last whole checkpoint in `directory`, if there is one.
 
     Args:
-        arguments: what `training_arguments` made of `trainer` and `optimizer`.
+        arguments: what `training_arguments` made of this process's share of `trainer`, and of `optimizer`.
         pruned_at: told the held-out loss of each step where it is measured; whether the training ends there.
 
     Raises:
         DivergenceError: the loss became NaN or infinite.
     """
     meter, stop = Meter(), Stop()
-    observer = Observer(record, progress, directory, meter, stop, trainer.checkpoint_limit, pruned_at)
+    observer = Observer(record, progress, directory, meter, stop, trainer.checkpoint_limit, pruned_at, processes)
     callbacks: list[TrainerCallback] = [observer]
     early_stopping = trainer.early_stopping_patience is not None
     if early_stopping:
         callbacks.append(EarlyStoppingCallback(trainer.early_stopping_patience, trainer.early_stopping_min_delta))
+    blanks = 0 if processes.count == 1 else blanks_for(len(rows), arguments.train_batch_size * processes.count)
     engine = Trainer(
         model=model,
         args=arguments,
-        train_dataset=dataset(rows),
+        train_dataset=dataset(with_blanks(rows, blanks)),
         eval_dataset=dataset(held_out),
         processing_class=tokenizer,
         callbacks=callbacks,
@@ -239,12 +270,14 @@ def train(
         eval_batch_size=trainer.eval_batch_size,
         precision=precision,
         meter=meter,
+        processes=processes,
+        blanks=blanks,
     )
     # Our observer prints and records; TRL's own printer would print dictionaries as well.
     for callback in list(engine.callback_handler.callbacks):
         if type(callback).__name__ in ("PrinterCallback", "ProgressCallback"):
             engine.remove_callback(callback)
-    checkpoint = directory.last_checkpoint()
+    checkpoint = processes.of_first(directory.last_checkpoint)
     ended = None if checkpoint is None else ended_state(checkpoint, trainer)
     if checkpoint is not None and ended is not None:
         # Asked to go on from the last step, transformers would train one step more.
@@ -352,6 +385,14 @@ def lora_plus(model: Any, arguments: SFTConfig, optimizer: OptimizerConfig) -> t
         loraplus_weight_decay=optimizer.weight_decay,
         **options,
     )
+
+
+def tokens_of(inputs: Mapping[str, torch.Tensor]) -> int:
+    """The tokens of prompt and completion in a batch; padding and blank rows do not count."""
+    padded = inputs.get("attention_mask")
+    if padded is None:  # rows that are joined without padding, as Unsloth has them
+        return inputs["input_ids"].numel()
+    return int(padded[(inputs["labels"] != -100).any(1)].sum())
 
 
 def dataset(rows: TokenizedRows) -> Dataset:
