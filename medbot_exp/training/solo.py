@@ -65,6 +65,17 @@ class Meter:
     tokens: int = 0
     seconds: float = 0.0
     started: float = 0.0
+    unread: list[tuple[Any, Any]] = field(default_factory=list)
+
+    def note(self, loss: Any, tokens: Any) -> None:
+        """Keep the loss and the tokens of a micro-batch, tensors both, for `read`: their values are not waited for."""
+        self.unread.append((loss.detach(), tokens))
+
+    def read(self) -> tuple[float, float]:
+        """Sum of the losses and of the tokens noted since the last time; waits until the device has them."""
+        losses, tokens = zip(*self.unread, strict=True)
+        self.unread.clear()
+        return sum(loss.item() for loss in losses), sum(int(count) for count in tokens)
 
     def tokens_per_second(self) -> float:
         """Tokens of prompt and completion, padding left out, per second of training steps."""
@@ -125,7 +136,12 @@ class Observer(TrainerCallback):
         self.meter.started = time.perf_counter()
 
     def on_step_end(self, args, state, control, **kwargs):
+        loss, tokens = self.processes.sums(*self.meter.read())
         self.meter.seconds += time.perf_counter() - self.meter.started
+        self.meter.tokens += int(tokens)
+        # A loss that is no number in one process ends all of them at the same step, before its checkpoint.
+        if not math.isfinite(loss):
+            raise diverged("training", loss, state.global_step, args.learning_rate)
         if self.processes.any(self.stop.requested):
             self.stop.requested = control.should_save = control.should_training_stop = True
         return control
@@ -181,11 +197,7 @@ class Trainer(SFTTrainer):
 
     def training_step(self, model, inputs, *args, **kwargs):
         loss = super().training_step(model, inputs, *args, **kwargs)
-        # A loss that is no number in one process ends all of them at the same step.
-        everywhere, tokens = self.processes.sums(loss.item(), tokens_of(inputs))
-        self.meter.tokens += int(tokens)
-        if not math.isfinite(everywhere):
-            raise diverged("training", everywhere, self.state.global_step + 1, self.args.learning_rate)
+        self.meter.note(loss, tokens_of(inputs))
         return loss
 
     def _get_train_sampler(self, *args, **kwargs):
@@ -387,12 +399,12 @@ def lora_plus(model: Any, arguments: SFTConfig, optimizer: OptimizerConfig) -> t
     )
 
 
-def tokens_of(inputs: Mapping[str, torch.Tensor]) -> int:
-    """The tokens of prompt and completion in a batch; padding and blank rows do not count."""
+def tokens_of(inputs: Mapping[str, torch.Tensor]) -> torch.Tensor | int:
+    """The number of tokens of prompt and completion in a batch; padding and blank rows do not count."""
     padded = inputs.get("attention_mask")
     if padded is None:  # rows that are joined without padding, as Unsloth has them
         return inputs["input_ids"].numel()
-    return int(padded[(inputs["labels"] != -100).any(1)].sum())
+    return (padded * (inputs["labels"] != -100).any(1, keepdim=True)).sum()
 
 
 def dataset(rows: TokenizedRows) -> Dataset:
