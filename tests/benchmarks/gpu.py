@@ -5,6 +5,7 @@ plain TRL + PEFT script (bare_gpu.py), on the same rows of one length, LoRA of r
 AdamW, gradient checkpointing. Weights are random, of the true shapes: they serve for speed and memory.
 
 usage: python tests/benchmarks/gpu.py [--shape 8b] [--cases nf4:2x768,none:8x768] [--steps 12] [--only unsloth,peft]
+       python tests/benchmarks/gpu.py --gpus 2 --cases none:8x768
 """
 
 import argparse
@@ -18,6 +19,7 @@ import time
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 SHAPES = {
     "135m": {
@@ -111,9 +113,23 @@ def run(command: list[str], folder: Path) -> tuple[float, str]:
     return began, done.stdout
 
 
-def ours(backend: str, model: Path, rows: Path, quantization: str, batch: int, tokens: int, steps: int) -> dict:
-    """A run of medbot_exp: seconds of each step, peak memory in GiB, seconds of start-up, losses."""
-    root = rows.parent / f"root-{backend}-{quantization}-{batch}x{tokens}"
+def ours(
+    backend: str,
+    model: Path,
+    rows: Path,
+    quantization: str,
+    batch: int,
+    tokens: int,
+    steps: int,
+    gpus: int = 1,
+    micro_batches: int = 1,
+) -> dict:
+    """A run of medbot_exp: seconds of each step, peak memory in GiB, seconds of start-up, losses.
+
+    Args:
+        gpus: processes that share `micro_batches` of `batch` rows a step.
+    """
+    root = rows.parent / f"root-{backend}-{quantization}-{batch}x{tokens}-{gpus}-{micro_batches}"
     words = [
         *(f"backend={backend}", "model=directory", f"model.path={model}", f"model.quantization={quantization}"),
         *("data=file", f"data.path={rows}", "data.columns.reasoning=null", "data.validation=2", "prompt=direct"),
@@ -121,14 +137,15 @@ def ours(backend: str, model: Path, rows: Path, quantization: str, batch: int, t
         *(f"trainer.max_steps={steps}", f"trainer.batch_size={batch}", f"trainer.eval_steps={steps}"),
         *(f"trainer.checkpoint_steps={steps}", "trainer.gradient_checkpointing=true", "trainer.samples=0"),
         *("trainer.eval_batch_size=1", "benchmark=[]", "tracking=none", f"model.max_length={tokens}", f"root={root}"),
-        f"cache_dir={rows.parent / 'cache'}",
+        *(f"cache_dir={rows.parent / 'cache'}", f"trainer.gradient_accumulation_steps={micro_batches}"),
     ]
-    began, _ = run([sys.executable, "-m", "medbot_exp", *words], rows.parent)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(gpus)] if gpus > 1 else []
+    began, _ = run([sys.executable, *torchrun, "-m", "medbot_exp", *words], rows.parent)
     (directory,) = root.glob("runs/*/*")
     lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
     rates = [line["train/tokens_per_second"] for line in lines if "train/tokens_per_second" in line]
     # Each is the mean from the first step on.
-    ends = [0.0, *(number * batch * tokens / rate for number, rate in enumerate(rates, 1))]
+    ends = [0.0, *(number * batch * micro_batches * tokens / rate for number, rate in enumerate(rates, 1))]
     ready = next(line for line in (directory / "run.log").read_text().splitlines() if "trainable parameters" in line)
     return {
         "seconds": [later - earlier for earlier, later in zip(ends, ends[1:], strict=False)],
@@ -162,12 +179,25 @@ def bare(library: str, model: Path, rows: Path, quantization: str, batch: int, t
     return measured | {"start_up": measured["ready"] - began}
 
 
+def compare_gpus(gpus: int, case: str, *asked: Any) -> None:
+    """Print a step of `gpus` micro-batches on one GPU, and shared by as many."""
+    *_, batch, tokens, _ = asked
+    print(f"\n| case, {gpus} micro-batches a step | GPUs | s/step | tokens/s | loss of the last step |")
+    print("|---|---|---|---|---|")
+    for count in (1, gpus):
+        found = ours("peft", *asked, gpus=count, micro_batches=gpus)
+        step = statistics.median(found["seconds"][WARM_UP:])
+        rate = gpus * batch * tokens / step
+        print(f"| {case} | {count} | {step:.3f} | {rate:,.0f} | {found['losses'][-1]:.4f} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=SHAPES, default="8b")
     parser.add_argument("--cases", default="nf4:2x768,none:8x768", help="<quantization>:<rows>x<tokens>")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--only", default="unsloth,peft")
+    parser.add_argument("--gpus", type=int, default=1, help="more: compare backend=peft on them with one of them")
     parser.add_argument("--prepare", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.prepare is not None:
@@ -178,14 +208,18 @@ def main() -> None:
         model = folder / "model"
         words = ["--shape", options.shape, "--prepare", str(model)]
         print(run([sys.executable, __file__, *words], folder)[1].strip().splitlines()[-1], flush=True)
-        print("\n| case | by | s/step | tokens/s | peak GiB | planned GiB | start-up s | loss of the last step |")
-        print("|---|---|---|---|---|---|---|---|")
+        if options.gpus == 1:
+            print("\n| case | by | s/step | tokens/s | peak GiB | planned GiB | start-up s | loss of the last step |")
+            print("|---|---|---|---|---|---|---|---|")
         for case in options.cases.split(","):
             quantization, _, size = case.partition(":")
             batch, tokens = map(int, size.split("x"))
             rows = folder / f"rows-{tokens}.json"
             write_rows(rows, tokens)
             asked = (model, rows, quantization, batch, tokens, options.steps)
+            if options.gpus > 1:
+                compare_gpus(options.gpus, f"{options.shape} {case}", *asked)
+                continue
             for library in options.only.split(","):
                 for name, measure in ((f"backend={library}", ours), (f"{library} alone", bare)):
                     try:
