@@ -100,7 +100,8 @@ def course_of(config: RunConfig, rows: Tokenized) -> Course:
     steps_per_epoch = math.ceil(batches / trainer.gradient_accumulation_steps)
     steps = trainer.max_steps or math.ceil((trainer.epochs or 1) * steps_per_epoch)
     # The last step of an epoch has the rows that are left.
-    seen = min(steps * per_step, steps / steps_per_epoch * count)
+    epochs, rest = divmod(steps, steps_per_epoch)
+    seen = epochs * count + min(rest * per_step, count)
     average = sum(map(len, rows.train.input_ids)) / count
     return Course(steps, per_step, round(seen * average), 1 + math.ceil(steps / trainer.eval_steps))
 

@@ -97,9 +97,14 @@ def lora_layers(model: nn.Module) -> list[Any]:
 def fits(layer: Any, dtype: torch.dtype) -> bool:
     """Whether LoraLinear computes what `layer` does, in `dtype`."""
     base = layer.get_base_layer()
-    if type(base).__name__ == "Linear4bit":
-        return not layer.lora_variant and base.weight.quant_state.dtype == dtype
-    return type(base) is nn.Linear and not layer.lora_variant and base.weight.dtype == dtype
+    known = type(base) is nn.Linear or type(base).__name__ == "Linear4bit"
+    return known and not layer.lora_variant and step_type(base) == dtype
+
+
+def step_type(base: nn.Linear) -> torch.dtype:
+    """The type that the weight of `base` is multiplied in."""
+    state = getattr(base.weight, "quant_state", None)
+    return base.weight.dtype if state is None else state.dtype
 
 
 def forward(layer: Any, x: Tensor, *arguments: Any, **options: Any) -> Tensor:
@@ -108,6 +113,8 @@ def forward(layer: Any, x: Tensor, *arguments: Any, **options: Any) -> Tensor:
     a, b = layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
     if layer.disable_adapters or layer.merged or not torch.is_grad_enabled():
         return type(layer).forward(layer, x, *arguments, **options)
+    # A norm that autocast runs in float32, as torch's LayerNorm, hands that on.
+    x = x.to(step_type(layer.get_base_layer()))
     dropout = layer.lora_dropout[adapter]
     dropped = None if isinstance(dropout, nn.Identity) or not layer.training else dropout(x)
     return LoraLinear.apply(x, dropped, a, b, layer.scaling[adapter], layer.get_base_layer())

@@ -101,3 +101,13 @@ def test_layers_that_share_an_input_keep_it_once():
             each(x)
         kept[fused] = len(saved)
     assert kept[3] == 1 < kept[0]
+
+
+def test_an_input_in_float32_is_brought_to_the_arithmetic_of_the_step():
+    fused = adapted(torch.bfloat16)
+    fuse(fused, torch.bfloat16)
+    x = torch.randn(8, 12, requires_grad=True)
+    with torch.autocast("cpu"):
+        output = fused(x)
+    output.float().sum().backward()
+    assert output.dtype is torch.bfloat16 and x.grad.dtype is torch.float32 and x.grad.abs().sum() > 0
