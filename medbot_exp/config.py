@@ -142,7 +142,14 @@ class Direction(Enum):
 
 @dataclass
 class TaskConfig:
+    """What an invocation does.
+
+    Attributes:
+        rehearse: time a few steps; for task=plan alone.
+    """
+
     name: TaskName
+    rehearse: bool | None
 
 
 @dataclass

@@ -8,7 +8,7 @@ MedbotError                 the user can mend it: one short block, exit status 2
 ├── StorageError            no space, no permission
 ├── OutOfMemoryError        the run does not fit into the machine's or the GPU's memory
 ├── DivergenceError         the loss left the numbers
-├── ProcessError            another process of the run ended without a word
+├── ProcessError            another process of the run ended and could not tell why
 ├── ToldElsewhere           another process of the run tells of the error
 └── TrialError              trials of a grid or a search that failed, each for a reason of its own
 TrialPruned                 a search ended the trial early: no failure
@@ -59,7 +59,7 @@ class TrialError(MedbotError):
 
 
 class ProcessError(MedbotError):
-    """Another process of the run ended without a word, so that this one could not go on."""
+    """Another process of the run ended and could not tell why, so that this one could not go on."""
 
 
 class ToldElsewhere(MedbotError):

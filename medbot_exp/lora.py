@@ -53,21 +53,17 @@ def check_targets(model: "PreTrainedModel", lora: LoraConfig) -> None:
 
 def refuse_absent(names: Sequence[str], lora: LoraConfig) -> None:
     """Raise a ConfigError for a target that is none of `names`, the linear layers of a model."""
-    wanted = lora.target_modules if isinstance(lora.target_modules, list) else [lora.target_modules]
+    pattern = isinstance(lora.target_modules, str)
+    rules = [lora.target_modules] if isinstance(lora.target_modules, str) else [[name] for name in lora.target_modules]
     try:
-        absent = [
-            target
-            for target in wanted
-            if not any(
-                is_targeted(name, [target] if isinstance(lora.target_modules, list) else target) for name in names
-            )
-        ]
+        absent = [rule if isinstance(rule, str) else rule[0] for rule in rules if not reached(names, rule)]
     except re.error as error:
         raise ConfigError(
-            f"`lora.target_modules` must be a regular expression, but got {lora.target_modules!r}: {error}"
+            f"`lora.target_modules` must be a regular expression, but got {lora.target_modules!r}: {error}; "
+            "a list takes names: [q_proj,v_proj]"
         ) from error
     if absent:
-        hint = f"; a list takes names: [{lora.target_modules}]" if isinstance(lora.target_modules, str) else ""
+        hint = f"; a list takes names: [{lora.target_modules}]" if pattern else ""
         suffixes = sorted({name.rpartition(".")[2] for name in names} - {"lm_head"})
         raise ConfigError(
             f"`lora.target_modules` must name linear layers of the model, but it has no {', '.join(absent)}; "
@@ -75,10 +71,15 @@ def refuse_absent(names: Sequence[str], lora: LoraConfig) -> None:
         )
 
 
+def reached(names: Sequence[str], target_modules: str | list[str]) -> bool:
+    """Whether any of `names` gets an adapter."""
+    return any(is_targeted(name, target_modules) for name in names)
+
+
 def is_targeted(name: str, target_modules: str | list[str]) -> bool:
     """Whether the linear layer `name` gets an adapter, by PEFT's rules: a list of endings, or a regular expression."""
     if target_modules == "all-linear":
-        return True
+        return name.rpartition(".")[2] != "lm_head"
     if isinstance(target_modules, str):
         return re.fullmatch(target_modules, name) is not None
     return any(name == target or name.endswith(f".{target}") for target in target_modules)

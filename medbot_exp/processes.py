@@ -146,7 +146,7 @@ class Processes:
 
         Raises:
             ToldElsewhere: another process tells of it; in the first one, with what that had.
-            ProcessError: in the first one, as another ended and could not tell why.
+            ProcessError: in the first one, as another ended and could not tell of it.
         """
         try:
             yield
@@ -168,16 +168,18 @@ class Processes:
                 self.store.set(word_of(self.rank), f"process {self.rank} of {self.count} had: {reason(error)}")
             if cause is not None or self._first_tells():
                 raise ToldElsewhere from error
+            self.store.set(spoken_of(self.rank), "")
             raise
 
     def _cause_elsewhere(self, error: BaseException) -> MedbotError | None:
         # An ended process shows as a broken connection, or as the signal that its launcher sends to the rest.
         if not isinstance(error, RuntimeError | KeyboardInterrupt):
             return None
-        words = [word_of(rank) for rank in range(self.count) if rank != self.rank]
-        told = [self.store.get(word).decode() for word in words if self.store.check([word])]
+        told = [rank for rank in range(self.count) if rank != self.rank and self.store.check([word_of(rank)])]
         if told:
-            return ToldElsewhere(told[0])
+            # Its launcher may end the other before it speaks: the first one speaks for it, unless it did.
+            silent = not self.first or self.store.check([spoken_of(told[0])])
+            return (ToldElsewhere if silent else ProcessError)(self.store.get(word_of(told[0])).decode())
         if "gloo" in str(error) or "nccl" in str(error).lower():
             return ProcessError(
                 f"all {self.count} processes must reach the end, but one ended without a word ({first_line(error)}), "
@@ -238,6 +240,11 @@ def have_met() -> bool:
 def word_of(rank: int) -> str:
     """The store's key under which process `rank` leaves its error."""
     return f"medbot_exp/error/{rank}"
+
+
+def spoken_of(rank: int) -> str:
+    """The store's key by which process `rank` says that it tells of its error itself."""
+    return f"medbot_exp/spoken/{rank}"
 
 
 def share_of(trainer: TrainerConfig, count: int) -> TrainerConfig:

@@ -25,6 +25,7 @@ from medbot_exp.config import (
     PromptConfig,
     Quantization,
     RunConfig,
+    TaskName,
     TrackingConfig,
     TrainerConfig,
     conf_directory,
@@ -133,6 +134,12 @@ def faults_of(config: RunConfig) -> list[str]:
             )
         ),
         Rule("`seed < 2^32` must hold", config.seed < 2**32, {"seed": config.seed}, "try 3407"),
+        Rule(
+            "`task.rehearse` is for task=plan",
+            config.task.name is TaskName.plan or config.task.rehearse is None,
+            {"task": config.task.name.name, "task.rehearse": config.task.rehearse},
+            "leave it out, or use task=plan",
+        ),
         *(
             Rule(LABEL_RULE.format(key), is_label(value), {key: repr(value)}, "try letters and digits")
             for key, value in (("name", config.name), ("study", config.study))

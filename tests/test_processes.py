@@ -34,6 +34,7 @@ TWO = Processes(rank=0, count=2)
 # Runs the command; where a third step begins, process 1, or both, do what FAIL says.
 FAILING = """
 import os
+import time
 from medbot_exp.training import solo
 
 step = solo.Trainer.training_step
@@ -46,6 +47,9 @@ def failing(self, *arguments, **keywords):
         if how == "kill":
             os.kill(os.getpid(), 9)
         raise MemoryError("this one alone")
+    if self.state.global_step == 2 and how == "before":
+        time.sleep(1)
+        raise RuntimeError("another, while process 1 waits for it to be told")
     return step(self, *arguments, **keywords)
 
 solo.Trainer.training_step = failing
@@ -176,6 +180,7 @@ def test_error_of_all_is_told_once_and_leaves_nothing(torchrun, tmp_path, words,
     "how, block, recorded",
     [
         ("one", "OutOfMemoryError", "process 1 of 2 had: the run must fit into memory, but: this one alone"),
+        ("before", "ProcessError", "process 1 of 2 had: the run must fit into memory, but: this one alone"),
         ("both", "OutOfMemoryError", "the run must fit into memory, but: CUDA out of memory"),
         pytest.param("kill", "ProcessError", "one ended without a word", marks=pytest.mark.slow),
     ],

@@ -10,8 +10,8 @@ from medbot_exp.data.prepare import TokenizedRows
 from medbot_exp.device import step_dtype
 from medbot_exp.processes import ALONE, Processes
 
-# Likelihoods are summed in float32, which takes a quarter of a gigabyte for as many tokens of 128,000 words.
-TOKENS_AT_A_TIME = 512
+# Likelihoods are summed in float32: with 128,000 words, a third of a gigabyte for as many tokens.
+TOKENS_AT_A_TIME = 256
 # Keys of a model's config by which its logits are more than its head's product: softcapped, or scaled.
 HEAD_EXTRAS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
 
@@ -91,8 +91,10 @@ def logits_in_parts(model: Any, ids: Any, attention: Any, counted: Any) -> Itera
     """
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     if any(getattr(causal.config, name, None) for name in HEAD_EXTRAS):
-        logits = model(input_ids=ids, attention_mask=attention, use_cache=False).logits[:, :-1][counted]
-        yield from logits.split(TOKENS_AT_A_TIME)
+        first = int(counted.any(0).nonzero()[0])
+        asked = ids.shape[1] - first
+        logits = model(input_ids=ids, attention_mask=attention, logits_to_keep=asked, use_cache=False).logits
+        yield from logits[:, :-1][counted[:, first:]].split(TOKENS_AT_A_TIME)
         return
     states = []
     hook = causal.get_decoder().register_forward_hook(lambda module, inputs, output: states.append(output[0]))

@@ -9,25 +9,27 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
-from medbot_exp.config import BackendName, RunConfig
-from medbot_exp.data.sources import check_file
+from medbot_exp.config import BackendName, Quantization, RunConfig, Sharding
 from medbot_exp.device import find_device, needs_cuda, refuse_lacking, refuse_unfit
+from medbot_exp.errors import ConfigError
 from medbot_exp.lora import refuse_absent
-from medbot_exp.model import check_paths, outline
+from medbot_exp.model import outline
+from medbot_exp.processes import ALONE
 from medbot_exp.report.console import print_facts, stdout_console
 from medbot_exp.report.progress import duration, plural
 from medbot_exp.rundir import HydraFiles
-from medbot_exp.tasks.memory import MemoryPlan, plan_elsewhere, plan_memory
-from medbot_exp.tasks.start import Tokenized, quiet_libraries, read_split, tokenized
-from medbot_exp.training import backend, footprint, unsloth
+from medbot_exp.tasks.memory_plan import MemoryPlan, plan_elsewhere, plan_memory
+from medbot_exp.tasks.start import Tokenized, quiet_libraries, read_questions, refuse_conflicts, tokenized
+from medbot_exp.training import backend, footprint
+from medbot_exp.training.allocator import keep_freed_memory
 from medbot_exp.training.footprint import GIB
-from medbot_exp.training.memory import keep_freed_memory
 from medbot_exp.training.rehearsal import Pace, rehearse
 
 if TYPE_CHECKING:
     import torch
 
 log = logging.getLogger(__name__)
+MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,14 @@ class Course:
     Attributes:
         steps: optimizer steps.
         rows_per_step: rows of one.
+        epochs: passes over the rows.
         tokens: of all steps, prompt and completion, padding left out.
         evaluations: times that the held-out loss is measured, before and behind the training included.
     """
 
     steps: int
     rows_per_step: int
+    epochs: float
     tokens: int
     evaluations: int
 
@@ -55,10 +59,8 @@ def run(config: RunConfig, hydra_files: HydraFiles) -> None:
     Raises:
         MedbotError: the user can mend it, as for a run of `config`.
     """
-    if config.backend.name is BackendName.unsloth:
-        unsloth.refuse(config)
-    check_paths(config.model)
-    check_file(config.data)
+    refuse_unplanned(config)
+    refuse_conflicts(config, ALONE)
     device = find_device()
     elsewhere = device.type != "cuda" and bool(needs_cuda(config))
     cache_dir = Path(config.cache_dir).expanduser()
@@ -69,7 +71,7 @@ def run(config: RunConfig, hydra_files: HydraFiles) -> None:
     quiet_libraries()
     if device.type == "cpu":
         keep_freed_memory()
-    split = read_split(config)
+    split, _ = read_questions(config)
     outlined = outline(config.model, cache_dir)
     rows = tokenized(config, split, outlined.tokenizer, cache_dir)
     memory = (
@@ -80,7 +82,7 @@ def run(config: RunConfig, hydra_files: HydraFiles) -> None:
     if memory is not None:
         refuse_absent(list(memory.model.linears), config.lora)
     pace = None
-    if not elsewhere and (memory is None or memory.fits()):
+    if config.task.rehearse and not elsewhere and (memory is None or memory.fits()):
         log.info("timing a few steps of a model with few of its layers")
         pace = rehearse(config, outlined, rows.train, rows.held_out, device)
     course = course_of(config, rows)
@@ -88,8 +90,29 @@ def run(config: RunConfig, hydra_files: HydraFiles) -> None:
     if memory is not None:
         console.print()
         console.print(memory_table(memory))
-    told = facts(config, rows, course, memory, pace, place_of(device, elsewhere))
-    print_facts(console, told | {"to train": hydra_files.command(without=("task=",))})
+    told = facts(config, rows, course, memory, place_of(config, device, elsewhere))
+    told["time"] = time_told(course, pace) if pace is not None else f"not timed: {why_untimed(config, elsewhere)}"
+    command = hydra_files.command(without=("task=", "task.rehearse="))
+    where = f", on a machine with a CUDA GPU{' and Unsloth' if unsloth_asked(config) else ''}" if elsewhere else ""
+    print_facts(console, told | {"to train": f"{command}{where}"})
+
+
+def refuse_unplanned(config: RunConfig) -> None:
+    """Raise a ConfigError for a run whose cost cannot be planned, by name."""
+    if config.trainer.resume is not None:
+        raise ConfigError(
+            f"task=plan plans whole runs, but got trainer.resume={config.trainer.resume}; leave trainer.resume out"
+        )
+    if config.trainer.sharding is Sharding.full:
+        raise ConfigError(
+            "task=plan cannot tell how much of divided weights is whole at a time, but got trainer.sharding=full; "
+            "plan it with trainer.sharding=none, as each GPU of that takes it at most"
+        )
+
+
+def unsloth_asked(config: RunConfig) -> bool:
+    """Whether Unsloth is to train."""
+    return config.backend.name is BackendName.unsloth
 
 
 def course_of(config: RunConfig, rows: Tokenized) -> Course:
@@ -103,7 +126,7 @@ def course_of(config: RunConfig, rows: Tokenized) -> Course:
     epochs, rest = divmod(steps, steps_per_epoch)
     seen = epochs * count + min(rest * per_step, count)
     average = sum(map(len, rows.train.input_ids)) / count
-    return Course(steps, per_step, round(seen * average), 1 + math.ceil(steps / trainer.eval_steps))
+    return Course(steps, per_step, seen / count, round(seen * average), 1 + math.ceil(steps / trainer.eval_steps))
 
 
 def memory_table(memory: MemoryPlan) -> Table:
@@ -111,19 +134,38 @@ def memory_table(memory: MemoryPlan) -> Table:
     plan = memory.footprint()
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("memory at most")
-    table.add_column("GiB", justify="right")
+    table.add_column("", justify="right")
     training = sum(plan.training.values()) >= plan.evaluation
     parts = {**plan.resident, **(plan.training if training else {"held-out loss": plan.evaluation})}
     for name, size in parts.items():
-        table.add_row(name, f"{size / GIB:.2f}")
+        table.add_row(part_name(name, memory), amount(size))
     table.add_section()
-    table.add_row("in all", f"{plan.gib():.2f}", style="bold")
+    table.add_row("in all", amount(plan.total()), style="bold")
     return table
 
 
-def facts(
-    config: RunConfig, rows: Tokenized, course: Course, memory: MemoryPlan | None, pace: Pace | None, place: str
-) -> dict[str, str]:
+def part_name(name: str, memory: MemoryPlan) -> str:
+    """A part of the memory, with what it is kept in or for."""
+    types = {4: "float32", 2: "16 bits"}
+    weights = types[memory.place.weight_bytes]
+    if memory.config.model.quantization is Quantization.nf4:
+        weights = f"4 bits, embeddings and head {weights}"
+    more = {
+        "weights": weights,
+        "adapter": "float32",
+        "optimizer": memory.config.optimizer.name.name,
+        "activations": f"{memory.config.trainer.batch_size} rows of {memory.rows.longest} tokens",
+        "held-out loss": f"{memory.config.trainer.eval_batch_size} rows of {memory.rows.longest_held_out} tokens",
+    }
+    return f"{name} ({more[name]})" if name in more else name
+
+
+def amount(size: float) -> str:
+    """`size` bytes for a person."""
+    return f"{size / GIB:.2f} GiB" if size >= GIB / 10 else f"{size / MIB:.0f} MiB"
+
+
+def facts(config: RunConfig, rows: Tokenized, course: Course, memory: MemoryPlan | None, place: str) -> dict[str, str]:
     """What a plan says besides the memory's parts, a line each."""
     told = {"run": f"{config.name}: backend={config.backend.name.name}, on {place}"}
     if memory is not None:
@@ -136,7 +178,8 @@ def facts(
         f"{len(rows.held_out)} held out of at most {longest.longest_held_out}"
     )
     told["training"] = (
-        f"{plural(course.steps, 'step')} of {plural(course.rows_per_step, 'row')}, {course.tokens:,} tokens"
+        f"{plural(course.steps, 'step')} of {plural(course.rows_per_step, 'row')}, {course.tokens:,} tokens, "
+        f"{course.epochs:.2g} times over the rows"
     )
     if memory is not None and memory.free is not None:
         told["fits"] = (
@@ -144,25 +187,30 @@ def facts(
             if memory.fits()
             else f"no: {memory.free_gib():.1f} GiB are free\n{memory.advice(memory.free)}"
         )
-    told["time"] = time_told(course, pace, memory is None or memory.fits())
     return told
 
 
-def time_told(course: Course, pace: Pace | None, fits: bool) -> str:
+def why_untimed(config: RunConfig, elsewhere: bool) -> str:
+    """Why there is no pace."""
+    if elsewhere:
+        return "it needs a CUDA GPU, and this machine has none"
+    return "it does not fit" if config.task.rehearse else "task.rehearse=false"
+
+
+def time_told(course: Course, pace: Pace) -> str:
     """How long the training takes, evaluations apart."""
-    if pace is None:
-        return "not timed: " + ("it needs a CUDA GPU, and this machine has none" if fits else "it does not fit")
     training, held_out = course.steps * pace.step, course.evaluations * pace.held_out
     return (
         f"about {duration(training + held_out)}: {plural(course.steps, 'step')} of {pace.step:.2f} s, and the held-out "
-        f"loss {plural(course.evaluations, 'time')} in {pace.held_out:.1f} s; loading and written answers come on top"
+        f"loss {plural(course.evaluations, 'time')}, {pace.held_out:.1f} s each; loading, benchmarks and written "
+        "answers come on top"
     )
 
 
-def place_of(device: "torch.device", elsewhere: bool) -> str:
+def place_of(config: RunConfig, device: "torch.device", elsewhere: bool) -> str:
     """Where the run would be."""
     import torch
 
     if elsewhere:
-        return "a CUDA GPU with bf16"
+        return "a CUDA GPU with bf16" + ("" if unsloth_asked(config) else " and Liger's kernels")
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "this machine's CPU"

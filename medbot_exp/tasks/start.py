@@ -66,29 +66,32 @@ def gather(config: RunConfig, processes: Processes) -> Inputs:
     Raises:
         MedbotError: a package, a device, a key, a file or a row that the run would miss later.
     """
+    refuse_conflicts(config, processes)
     refuse_lacking(config)
-    refuse(config, processes)
-    if config.backend.name is BackendName.unsloth:
-        unsloth.refuse(config)
-    check_paths(config.model)
-    sources.check_file(config.data)
     watched = processes.first and config.tracking.name is TrackingName.wandb
     mode = decide_mode(config.tracking) if watched else None
     device = find_device(processes.gpu)
     refuse_unfit(config, device)
     with processes.local_first():
-        split = read_split(config)
-    items = cases.load(config.benchmark["cases"]) if "cases" in config.benchmark else []
-    refuse_overlap(split.train, items, "benchmark", "hold them out with data.columns.split, or use benchmark=[]")
-    refuse_overlap(split.train, split.validation, "held-out", "take them out of one part of the file")
+        split, items = read_questions(config)
     return Inputs(split, items, device, mode)
 
 
-def read_split(config: RunConfig) -> Split:
-    """The rows to train on and those held out, before they are tokenised.
+def refuse_conflicts(config: RunConfig, processes: Processes) -> None:
+    """Raise a MedbotError for what `config` asks for that does not go together, or a path that leads nowhere."""
+    refuse(config, processes)
+    if config.backend.name is BackendName.unsloth:
+        unsloth.refuse(config)
+    check_paths(config.model)
+    sources.check_file(config.data)
+
+
+def read_questions(config: RunConfig) -> tuple[Split, Sequence[Example]]:
+    """The rows to train on and those held out, before they are tokenised, and the benchmark's items.
 
     Raises:
-        DataError: a file, a column or a row that is not as it should be, or none left to train on.
+        DataError: a file, a column or a row that is not as it should be, none left to train on, or one of those that
+            are asked among those.
     """
     split = sources.load(config.data)
     if len(split.train) <= config.prompt.shots:
@@ -96,7 +99,10 @@ def read_split(config: RunConfig) -> Split:
             f"`prompt.shots` must leave rows to train on, but got prompt.shots={config.prompt.shots} "
             f"of {len(split.train)} rows; lower it"
         )
-    return split
+    items = cases.load(config.benchmark["cases"]) if "cases" in config.benchmark else []
+    refuse_overlap(split.train, items, "benchmark", "hold them out with data.columns.split, or use benchmark=[]")
+    refuse_overlap(split.train, split.validation, "held-out", "take them out of one part of the file")
+    return split, items
 
 
 def refuse_overlap(training: Sequence[Example], asked: Sequence[Example], kind: str, remedy: str) -> None:
@@ -121,13 +127,13 @@ def tokenized(config: RunConfig, split: Split, tokenizer: Any, cache_dir: Path) 
     return Tokenized(shots, rows, tokenize(part, held_out, *common))
 
 
-def prepare(config: RunConfig, loaded: Loaded, rows: Tokenized) -> Prepared:
-    """The loaded model with its adapter, and its rows."""
+def prepare(config: RunConfig, loaded: Loaded, rows: Tokenized, device: "torch.device") -> Prepared:
+    """The loaded model with its adapter, to be trained on `device`, and its rows."""
     from transformers import set_seed
 
     # The adapter's random initialisation follows from the seed, whatever was drawn before.
     set_seed(config.seed)
-    model = backend.attach(loaded, config)
+    model = backend.attach(loaded, config, device)
     return Prepared(
         model=model,
         tokenizer=loaded.tokenizer,

@@ -41,16 +41,16 @@ def other_way(backend: BackendName, has: str) -> ConfigError:
     )
 
 
-def load(config: RunConfig, outlined: model.Outline, cache_dir: Path, device: "torch.device") -> model.Loaded:
-    """The model of `config` on `device`, as its backend wants it; errors as of model.load."""
+def load(config: RunConfig, outlined: model.Outline, located: model.Located, device: "torch.device") -> model.Loaded:
+    """The model of `config` on `device`, as its backend wants it; arguments and errors as of model.load_by."""
     read = unsloth.reader(config) if config.backend.name is BackendName.unsloth else model.read_weights
-    return model.load_by(read, config.model, outlined, cache_dir, device)
+    return model.load_by(read, config.model, outlined, located, device)
 
 
-def attach(loaded: model.Loaded, config: RunConfig) -> Any:
-    """The loaded model with the adapter of `config` on it; errors as of lora.attach."""
+def attach(loaded: model.Loaded, config: RunConfig, device: "torch.device") -> Any:
+    """The loaded model with the adapter of `config` on it, to be trained on `device`; errors as of lora.attach."""
     if config.backend.name is BackendName.unsloth:
         return unsloth.attach(loaded.model, config)
     model = lora.attach(loaded.model, config.lora)
-    kernels.fuse_lora(model, choose_precision(config.trainer.precision, model.device))
+    kernels.fuse_lora(model, choose_precision(config.trainer.precision, device), device)
     return model

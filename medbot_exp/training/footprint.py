@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from medbot_exp.config import Attention, BackendName, LoraConfig, OptimizerName, Precision, Quantization, RunConfig
-from medbot_exp.evaluation.score import TOKENS_AT_A_TIME
+from medbot_exp.evaluation.score import HEAD_EXTRAS, TOKENS_AT_A_TIME
 from medbot_exp.lora import is_targeted
+from medbot_exp.processes import share_of
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -40,7 +41,8 @@ class Transformer:
 
     Attributes:
         parameters: of the whole model, a tied matrix counted once.
-        linears: (in, out) of each linear layer by its name, the head among them where it is not tied.
+        linears: (in, out) of each linear layer by its name, the head among them.
+        whole_logits: its held-out loss needs all logits of a batch at once.
     """
 
     layers: int
@@ -52,6 +54,7 @@ class Transformer:
     vocab_size: int
     parameters: int
     linears: Mapping[str, tuple[int, int]]
+    whole_logits: bool
 
     def quantised(self) -> list[int]:
         """Parameters of each matrix that 4-bit loading quantises: the linear layers but the head."""
@@ -64,6 +67,25 @@ class Rows:
 
     longest: int
     longest_held_out: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a training runs on, and through what.
+
+    Attributes:
+        precision: the arithmetic of the step, chosen.
+        weight_bytes: of a frozen weight that is not in 4 bits.
+        cuda: a GPU.
+        liger: Liger's kernels.
+        processes: that share a step's rows; what is planned is the memory of one.
+    """
+
+    precision: Precision
+    weight_bytes: int
+    cuda: bool
+    liger: bool
+    processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -96,13 +118,10 @@ def transformer(config: "PretrainedConfig") -> Transformer:
 
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
-    tied = model.get_output_embeddings() is not None and (
-        model.get_output_embeddings().weight is model.get_input_embeddings().weight
-    )
     linears = {
         name: (module.in_features, module.out_features)
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and not (tied and name.endswith("lm_head"))
+        if isinstance(module, torch.nn.Linear)
     }
     text = config.get_text_config()
     return Transformer(
@@ -115,6 +134,7 @@ def transformer(config: "PretrainedConfig") -> Transformer:
         vocab_size=text.vocab_size,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         linears=linears,
+        whole_logits=any(getattr(config, name, None) for name in HEAD_EXTRAS),
     )
 
 
@@ -127,37 +147,25 @@ def trainable_parameters(model: Transformer, lora: LoraConfig) -> int:
 
 def targets(model: Transformer, lora: LoraConfig) -> dict[str, tuple[int, int]]:
     """(in, out) of the linear layers that get an adapter, by name."""
-    return {
-        name: size
-        for name, size in model.linears.items()
-        if not name.endswith("lm_head") and is_targeted(name, lora.target_modules)
-    }
+    return {name: size for name, size in model.linears.items() if is_targeted(name, lora.target_modules)}
 
 
-def estimate(
-    config: RunConfig, model: Transformer, rows: Rows, precision: Precision, cuda: bool, liger: bool
-) -> Footprint:
-    """The memory of a training of `config`.
-
-    Args:
-        precision: the arithmetic of the step, chosen.
-        cuda: it runs on a GPU.
-        liger: through Liger's kernels.
-    """
-    size = 4 if precision is Precision.fp32 else 2
+def estimate(config: RunConfig, model: Transformer, rows: Rows, place: Place) -> Footprint:
+    """The memory of a training of `config` at `place`, of each process where there are several."""
+    size = 4 if place.precision is Precision.fp32 else 2
     trained = trainable_parameters(model, config.lora)
-    weights = float(model.parameters * size)
+    weights = float(model.parameters * place.weight_bytes)
     if config.model.quantization is Quantization.nf4:
         packed = sum(model.quantised())
-        weights = (model.parameters - packed) * size + packed * NF4_BYTES
+        weights = (model.parameters - packed) * place.weight_bytes + packed * NF4_BYTES
     resident = {
         "weights": weights,
         "adapter": 4.0 * trained,  # in float32, whatever the weights are in
-        "workspace" if cuda else "libraries": WORKSPACE_BYTES if cuda else LIBRARIES_BYTES,
+        "workspace" if place.cuda else "libraries": WORKSPACE_BYTES if place.cuda else LIBRARIES_BYTES,
     }
-    fused = cuda and not config.lora.dora
-    tokens = config.trainer.batch_size * rows.longest
-    layer = tokens * layer_bytes(config, model, rows.longest, size, liger, fused)
+    fused = place.cuda and not config.lora.dora
+    tokens = share_of(config.trainer, place.processes).batch_size * rows.longest
+    layer = tokens * layer_bytes(config, model, rows.longest, size, place.liger, fused)
     passing = tokens * passing_bytes(config, model, size)
     if config.trainer.gradient_checkpointing:
         # Unsloth keeps the layers' inputs in the host's memory.
@@ -171,12 +179,14 @@ def estimate(
         "gradients": 4.0 * trained,
         "optimizer": optimizer_bytes(config.optimizer.name) * trained,
         "activations": activations,
-        "logits": loss_bytes(config, model, tokens, size, liger),
+        "logits": loss_bytes(config, model, tokens, size, place.liger),
     }
     asked = config.trainer.eval_batch_size * rows.longest_held_out
     states = asked * size * (2 * model.hidden_size + 3 * model.intermediate_size)
-    evaluation = training["optimizer"] + states + TOKENS_AT_A_TIME * model.vocab_size * (size + 8)
-    return Footprint(resident, training, evaluation)
+    logits = TOKENS_AT_A_TIME * model.vocab_size * (size + 8)
+    if model.whole_logits:
+        logits += asked * model.vocab_size * size
+    return Footprint(resident, training, evaluation=training["optimizer"] + states + logits)
 
 
 def layer_bytes(config: RunConfig, model: Transformer, length: int, size: int, liger: bool, fused: bool) -> float:
@@ -260,15 +270,13 @@ class Change:
     footprint: Footprint
 
 
-def changes_that_fit(
-    config: RunConfig, model: Transformer, rows: Rows, precision: Precision, liger: bool, free: float
-) -> list[Change]:
+def changes_that_fit(config: RunConfig, model: Transformer, rows: Rows, place: Place, free: float) -> list[Change]:
     """At most three ways to bring a run on a GPU below `free` bytes; several changes together where none alone does."""
 
     def reached(changed: RunConfig) -> Footprint:
         most = changed.model.max_length
         shorter = Rows(min(rows.longest, most), min(rows.longest_held_out, most))
-        return estimate(changed, model, shorter, precision, cuda=True, liger=liger)
+        return estimate(changed, model, shorter, place)
 
     alone = []
     for smaller in SMALLER:
@@ -303,12 +311,13 @@ def recompute(config: RunConfig) -> tuple[str, RunConfig] | None:
 
 
 def halve_batch(config: RunConfig) -> tuple[str, RunConfig] | None:
-    """Half the rows at a time, and the same rows a step."""
-    rows, steps = config.trainer.batch_size, config.trainer.gradient_accumulation_steps
+    """At most half the rows at a time, and the same rows a step."""
+    rows = config.trainer.batch_size
+    together = rows * config.trainer.gradient_accumulation_steps
     if rows == 1:
         return None
-    half = rows // 2
-    more = -(-rows * steps // half)
+    half = max(size for size in range(1, rows // 2 + 1) if together % size == 0)
+    more = together // half
     return f"trainer.batch_size={half} trainer.gradient_accumulation_steps={more}", replace(
         config, trainer=replace(config.trainer, batch_size=half, gradient_accumulation_steps=more)
     )

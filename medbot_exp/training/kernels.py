@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from medbot_exp.config import BackendName, Precision
+from medbot_exp.config import Attention, BackendName, Precision, RunConfig
 from medbot_exp.device import step_dtype
 
 if TYPE_CHECKING:
@@ -21,6 +21,42 @@ class Choice:
 
     use: bool
     reason: str
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """What a training step runs through besides the model's own layers."""
+
+    liger: Choice
+    padding_free: Choice
+
+
+def choose(config: RunConfig, device: "torch.device", model_type: str, processes: int = 1) -> Kernels:
+    """What the training step of `config` runs through on `device`; it is logged, on a GPU for a person to read.
+
+    Args:
+        processes: that share the rows of a step.
+    """
+    kernels = Kernels(choose_liger(config.backend.name, device, model_type), choose_padding_free(config, processes))
+    level = logging.INFO if device.type == "cuda" else logging.DEBUG
+    for name, choice in (("Liger's kernels are", kernels.liger), ("batches without padding are", kernels.padding_free)):
+        log.log(level, "%s %s: %s", name, "used" if choice.use else "not used", choice.reason)
+    return kernels
+
+
+def choose_padding_free(config: RunConfig, processes: int) -> Choice:
+    """Whether the rows of a batch are laid end to end instead of being filled up to the longest of them.
+
+    FlashAttention's kernels for rows of several lengths keep each row's attention to itself; others would compute
+    the attention of every row to every other one, and throw it away.
+    """
+    if config.backend.name is BackendName.unsloth:
+        return Choice(False, "Unsloth decides that itself")
+    if config.model.attention is not Attention.flash_attention_2:
+        return Choice(False, f"they need model.attention=flash_attention_2, and it is {config.model.attention.name}")
+    if processes > 1:
+        return Choice(False, "several processes fill up their batches with blank rows")
+    return Choice(True, "model.attention=flash_attention_2 keeps rows apart")
 
 
 def choose_liger(backend: BackendName, device: "torch.device", model_type: str) -> Choice:
@@ -42,14 +78,15 @@ def choose_liger(backend: BackendName, device: "torch.device", model_type: str) 
     return Choice(True, "liger_kernel is installed")
 
 
-def fuse_lora(model: "PeftModel", precision: Precision) -> None:
-    """Run the LoRA layers of `model` by our own function where it is on a GPU; what is done is logged.
+def fuse_lora(model: "PeftModel", precision: Precision, device: "torch.device") -> None:
+    """Run the LoRA layers of `model` by our own function where it trains on a GPU; what is done is logged.
 
     Args:
         precision: the arithmetic of the training step, chosen.
+        device: where it trains; weights that will be divided are in the host's memory until then.
     """
-    if model.device.type != "cuda":
-        log.info("LoRA's layers are PEFT's own: fused ones are for a CUDA GPU, and the device is %s", model.device.type)
+    if device.type != "cuda":
+        log.debug("LoRA's layers are PEFT's own: fused ones are for a CUDA GPU, and the device is %s", device.type)
         return
     from medbot_exp.training.lora_linear import fuse, lora_layers
 

@@ -19,11 +19,10 @@ from medbot_exp.config import ModelKind, RunConfig
 from medbot_exp.data.prepare import TokenizedRows
 from medbot_exp.device import choose_precision
 from medbot_exp.evaluation.score import held_out_loss
-from medbot_exp.model import Outline
+from medbot_exp.model import Located, Outline
 from medbot_exp.rundir import RunDirectory
 from medbot_exp.tracking.record import Mirror, Record
-from medbot_exp.training import backend
-from medbot_exp.training.kernels import choose_liger
+from medbot_exp.training import backend, kernels
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +59,7 @@ class Stopwatch:
         """Training is over."""
 
     def step_seconds(self) -> float:
-        """The quickest step, as others of the machine only make one slower; those that warm up left out."""
+        """The quickest step, as other work of the machine only makes one slower; those that warm up left out."""
         return min([later - earlier for earlier, later in zip(self.times, self.times[1:], strict=False)][WARM_UP:])
 
 
@@ -71,6 +70,7 @@ def rehearse(
 
     Raises:
         MedbotError: the small models do not run, as the whole one would not.
+        KeyboardInterrupt: the user stopped it.
     """
     paces = [pace_of(config, outlined, layers, rows, held_out, device) for layers in LAYERS]
     layers = outlined.config.get_text_config().num_hidden_layers
@@ -95,25 +95,29 @@ def pace_of(
     device: "torch.device",
 ) -> Pace:
     """The pace with `layers` layers."""
-    from medbot_exp.training.solo import train, training_arguments
+    from medbot_exp.training.arguments import training_arguments
+    from medbot_exp.training.solo import Training, train
 
     per_step = config.trainer.batch_size * config.trainer.gradient_accumulation_steps
     some, few = typical(rows, per_step), typical(held_out, config.trainer.eval_batch_size)
     precision = choose_precision(config.trainer.precision, device)
     stopwatch = Stopwatch()
-    with tempfile.TemporaryDirectory() as scratch, quietly():
+    cache_dir = Path(config.cache_dir).expanduser()  # it has room for models
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache_dir, prefix="rehearsal-") as scratch, quietly():
         folder = Path(scratch)
         small = short(config, folder / "model")
         write_model(outlined, layers, folder / "model", device)
-        loaded = backend.load(small, outlined, folder / "cache", device)
-        liger = choose_liger(config.backend.name, device, loaded.model.config.model_type).use
-        model = backend.attach(loaded, small)
+        loaded = backend.load(small, outlined, Located(folder / "model", "random weights", ""), device)
+        chosen = kernels.choose(small, device, loaded.model.config.model_type)
+        model = backend.attach(loaded, small, device)
         directory = RunDirectory(folder / "run")
         directory.path.mkdir()
-        arguments = training_arguments(small.trainer, small.optimizer, precision, small.seed, device, directory, liger)
-        record = Record(directory, Mirror())
-        parts = (small.trainer, small.optimizer, arguments, precision, directory, record, stopwatch)
-        train(model, outlined.tokenizer, some, few, *parts, lambda step, loss: False)
+        arguments = training_arguments(small.trainer, small.optimizer, precision, small.seed, device, directory, chosen)
+        training = Training(model, outlined.tokenizer, some, few, small.trainer, small.optimizer, arguments, precision)
+        outcome = train(training, directory, Record(directory, Mirror()), stopwatch, lambda step, loss: False)
+        if outcome.stopped:
+            raise KeyboardInterrupt
         measured = []
         for _ in range(3):
             began = time.perf_counter()
@@ -155,10 +159,9 @@ def write_model(outlined: Outline, layers: int, directory: Path, device: "torch.
 
 
 def typical(rows: TokenizedRows, count: int) -> TokenizedRows:
-    """`count` rows around the median length, which may repeat."""
+    """`count` rows as different in length as `rows` are: the middle one of each of `count` equal parts."""
     order = sorted(range(len(rows)), key=lambda index: len(rows.input_ids[index]))
-    first = max(0, (len(order) - count) // 2)
-    chosen = [order[(first + place) % len(order)] for place in range(count)]
+    chosen = [order[int((place + 0.5) / count * len(order))] for place in range(count)]
     parts: dict[str, Any] = {
         "input_ids": [rows.input_ids[index] for index in chosen],
         "completion_mask": [rows.completion_mask[index] for index in chosen],

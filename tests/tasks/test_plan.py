@@ -9,13 +9,13 @@ import torch
 from transformers import LlamaConfig
 
 from medbot_exp.config import Precision
-from medbot_exp.errors import ConfigError, OutOfMemoryError
+from medbot_exp.errors import ConfigError, MedbotError, OutOfMemoryError
 from medbot_exp.model import byte_tokenizer, load
 from medbot_exp.rundir import HydraFiles
 from medbot_exp.tasks import plan
-from medbot_exp.tasks.memory import MemoryPlan, explained
+from medbot_exp.tasks.memory_plan import MemoryPlan, explained
 from medbot_exp.training import footprint
-from medbot_exp.training.footprint import GIB, Rows
+from medbot_exp.training.footprint import GIB, Place, Rows
 
 HYDRA = "hydra: {runtime: {config_sources: []}, job: {config_name: config}}"
 SMALL = (
@@ -34,7 +34,7 @@ def told(compose, tmp_path, capsys):
     """told(*overrides): the lines of a plan by their names."""
 
     def read(*overrides):
-        config = compose(*overrides)
+        config = compose("task=plan", *overrides)
         config.cache_dir = str(tmp_path / "cache")
         plan.run(config, HydraFiles("", HYDRA, "\n".join(f"- {word}" for word in ("task=plan", *overrides)), "{}"))
         lines = re.findall(r"^ {2}(\S.*?) {2,}(\S.*)$", capsys.readouterr().out, re.MULTILINE)
@@ -51,10 +51,11 @@ def test_plan_of_a_run_says_what_the_run_then_takes(told, tmp_path, run_python_i
     assert finished.status == 0, finished.stderr
     (path,) = tmp_path.glob("multirun/runs/*/*/result.json")
     result = json.loads(path.read_text())
-    steps, rows, tokens = re.fullmatch(r"(\d+) steps of (\d+) rows, ([\d,]+) tokens", lines["training"]).groups()
+    steps, rows, tokens = re.match(r"(\d+) steps of (\d+) rows, ([\d,]+) tokens", lines["training"]).groups()
     assert (int(steps), int(rows)) == (result["steps"], 4)
     assert int(tokens.replace(",", "")) == result["tokens"]
     assert f"and {result['trainable_parameters']:,} trained" in lines["parameters"]
+    assert lines["training"].endswith("1 times over the rows")
     assert lines["time"].startswith("about ") and f"{steps} steps of" in lines["time"]
     assert lines["to train"] == "python -m medbot_exp " + " ".join(words).replace("benchmark=[]", "'benchmark=[]'")
 
@@ -66,10 +67,33 @@ def test_plan_for_a_gpu_that_is_elsewhere_says_the_memory_alone(told, tmp_path, 
     loaded.model.save_pretrained(tmp_path / "model")
     byte_tokenizer().save_pretrained(tmp_path / "model")
     lines = told("model=directory", f"model.path={tmp_path / 'model'}", "model.quantization=nf4", *SMALL[1:])
-    assert lines["run"] == "directory: backend=peft, on a CUDA GPU with bf16"
+    assert lines["run"] == "directory: backend=peft, on a CUDA GPU with bf16 and Liger's kernels"
     assert lines["time"] == "not timed: it needs a CUDA GPU, and this machine has none"
-    assert float(lines["in all"]) > 0 and "workspace" in lines
+    assert lines["in all"].strip().endswith("MiB") and "workspace" in lines
+    assert lines["to train"].endswith(", on a machine with a CUDA GPU")
     assert "fits" not in lines
+
+
+def test_plan_without_a_rehearsal_is_of_memory_and_steps(told):
+    lines = told(*SMALL, "task.rehearse=false")
+    assert lines["time"] == "not timed: task.rehearse=false"
+    assert "GiB" in lines["in all"] and "rehearse" not in lines["to train"]
+
+
+@pytest.mark.parametrize(
+    "overrides, words",
+    [
+        (("trainer.resume=multirun/runs/x",), "leave trainer.resume out"),
+        (("trainer.sharding=full",), "plan it with trainer.sharding=none"),
+        (
+            ("benchmark=[cases]", "benchmark.cases.limit=null", "data.limit=null", "data.columns.split=null"),
+            "no benchmark question may be trained on",
+        ),
+    ],
+)
+def test_what_no_run_would_do_is_not_planned(told, overrides, words):
+    with pytest.raises(MedbotError, match=re.escape(words)):
+        told(*SMALL, "data.validation=0.1", *overrides)
 
 
 def test_a_target_that_the_model_lacks_is_told(told):
@@ -94,7 +118,8 @@ def memory(compose):
         model = footprint.transformer(LlamaConfig(num_hidden_layers=4, hidden_size=2048, vocab_size=32000))
         config = compose("model=directory", "model.path=model", "trainer.batch_size=8", *overrides)
         config = replace(config, trainer=replace(config.trainer, eval_batch_size=1))
-        return MemoryPlan(config, model, Rows(2048, 256), Precision.bf16, liger=True, cuda=True, free=free * GIB)
+        place = Place(Precision.bf16, weight_bytes=2, cuda=True, liger=True)
+        return MemoryPlan(config, model, Rows(2048, 256), place, free=free * GIB)
 
     return planned
 

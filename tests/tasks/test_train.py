@@ -155,7 +155,7 @@ def test_divergence_keeps_the_record_up_to_its_step(run, tmp_path):
 
 
 def test_backend_that_cannot_train_is_refused_before_anything_is_written(run, tmp_path):
-    with pytest.raises(ConfigError, match="use backend=peft"):
+    with pytest.raises(ConfigError, match="or backend=peft"):
         run("run", "backend=unsloth")
     assert not (tmp_path / "run").exists()
 

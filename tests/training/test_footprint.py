@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from medbot_exp.config import Precision
 from medbot_exp.lora import peft_config
 from medbot_exp.training import footprint
-from medbot_exp.training.footprint import GIB, Rows
+from medbot_exp.training.footprint import GIB, Place, Rows
 
 # H100 80GB, torch 2.11: torch.cuda.max_memory_allocated of plain training loops with LoRA of rank 16 on all linear
 # layers, 8-bit AdamW, Liger's kernels or Unsloth, random weights. No held-out rows are among them.
@@ -51,6 +51,7 @@ SHAPES = {
         tie_word_embeddings=True,
     ),
 }
+GPU = Place(Precision.bf16, weight_bytes=2, cuda=True, liger=True)
 MODULES = "lora.target_modules=[q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj]"
 
 
@@ -70,7 +71,7 @@ def recipe(compose):
 
 
 def planned(config, shape, rows, liger=True):
-    return footprint.estimate(config, shape, rows, Precision.bf16, cuda=True, liger=liger)
+    return footprint.estimate(config, shape, rows, replace(GPU, liger=liger))
 
 
 @pytest.mark.parametrize("model, backend, quantization, batch, length, recomputed, gib", MEASURED)
@@ -95,6 +96,7 @@ def test_plan_is_within_15_percent_of_the_measured_peak(
         ["lora=mlp", "lora.dora=true"],
         ["lora.target_modules='model.layers.1.*(q|down)_proj'"],
         ["lora.target_modules=[self_attn.v_proj]"],
+        ["lora.target_modules=[q_proj,lm_head]"],
     ],
 )
 def test_parameters_are_those_that_peft_makes(compose, overrides):
@@ -137,12 +139,36 @@ def test_each_change_takes_less_and_its_overrides_say_what_it_is(recipe, shapes,
 def test_half_a_batch_keeps_the_rows_of_a_step(recipe):
     text, changed = footprint.halve_batch(recipe("trainer.batch_size=8", "trainer.gradient_accumulation_steps=2"))
     assert text == "trainer.batch_size=4 trainer.gradient_accumulation_steps=4"
+    odd, _ = footprint.halve_batch(recipe("trainer.batch_size=7", "trainer.gradient_accumulation_steps=2"))
+    assert odd == "trainer.batch_size=2 trainer.gradient_accumulation_steps=7"
     assert footprint.halve_batch(replace(changed, trainer=replace(changed.trainer, batch_size=1))) is None
+
+
+def test_plan_of_several_processes_is_of_one_and_its_changes_are_of_all(recipe, shapes):
+    config = recipe("trainer.batch_size=4", "trainer.gradient_accumulation_steps=2")
+    four, rows = replace(GPU, processes=4), Rows(2048, 512)
+    alone = footprint.estimate(recipe("trainer.batch_size=2"), shapes["8b"], rows, GPU)
+    shared = footprint.estimate(config, shapes["8b"], rows, four)
+    assert shared == alone
+    changes = footprint.changes_that_fit(config, shapes["8b"], rows, four, 0.9 * shared.total())
+    assert "trainer.batch_size=1 trainer.gradient_accumulation_steps=8" in [change.overrides for change in changes]
+
+
+def test_weights_are_of_their_own_type(recipe, shapes):
+    wide = footprint.estimate(recipe(), shapes["8b"], Rows(64, 1), replace(GPU, weight_bytes=4))
+    assert wide.resident["weights"] == 4 * shapes["8b"].parameters
+
+
+def test_head_that_does_more_than_multiply_makes_all_held_out_logits(recipe, shapes):
+    config, rows = recipe("trainer.eval_batch_size=4"), Rows(64, 2048)
+    capped = replace(shapes["8b"], whole_logits=True)
+    more = planned(config, capped, rows).evaluation - planned(config, shapes["8b"], rows).evaluation
+    assert more == 4 * 2048 * 128256 * 2
 
 
 class TestChangesThatFit:
     def asked(self, config, shape, free):
-        changes = footprint.changes_that_fit(config, shape, Rows(2048, 512), Precision.bf16, True, free * GIB)
+        changes = footprint.changes_that_fit(config, shape, Rows(2048, 512), GPU, free * GIB)
         assert all(change.footprint.gib() <= free for change in changes)
         return [change.overrides for change in changes]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medbot_exp.config import BackendName
-from medbot_exp.training.kernels import choose_liger
+from medbot_exp.training.kernels import choose_liger, choose_padding_free
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,17 @@ def test_liger_is_used_for_the_models_that_it_knows():
         pytest.skip("liger_kernel is not installed")
     assert choose_liger(BackendName.peft, torch.device("cuda"), "llama").use
     assert "type zebra" in choose_liger(BackendName.peft, torch.device("cuda"), "zebra").reason
+
+
+@pytest.mark.parametrize(
+    "overrides, processes, use, reason",
+    [
+        (["model.attention=flash_attention_2"], 1, True, "keeps rows apart"),
+        (["model.attention=flash_attention_2"], 2, False, "several processes"),
+        (["model.attention=sdpa"], 1, False, "need model.attention=flash_attention_2, and it is sdpa"),
+        (["backend=unsloth"], 1, False, "Unsloth decides"),
+    ],
+)
+def test_rows_are_laid_end_to_end_where_attention_keeps_them_apart(compose, overrides, processes, use, reason):
+    choice = choose_padding_free(compose("model=directory", "model.path=model", *overrides), processes)
+    assert choice.use is use and reason in choice.reason

@@ -1,5 +1,6 @@
 """A rehearsal times the run's own training step, on few layers."""
 
+import signal
 from dataclasses import replace
 
 import pytest
@@ -21,22 +22,29 @@ def test_more_layers_are_never_quicker():
     assert rehearsal.extrapolated([1.0, 0.9], 30) == 1.0
 
 
-def test_rows_of_the_middle_are_taken_again_where_there_are_few():
+def test_rows_are_as_different_as_all_and_taken_again_where_there_are_few():
     lengths = [3, 50, 7, 9, 40]
     rows = TokenizedRows([[4] * n for n in lengths], [[1] * n for n in lengths], 0, 0, from_cache=False)
-    assert [len(ids) for ids in rehearsal.typical(rows, 3).input_ids] == [7, 9, 40]
-    assert sorted(len(ids) for ids in rehearsal.typical(rows, 7).input_ids) == [3, 3, 7, 7, 9, 40, 50]
+    assert [len(ids) for ids in rehearsal.typical(rows, 3).input_ids] == [3, 9, 50]
+    assert sorted(len(ids) for ids in rehearsal.typical(rows, 7).input_ids) == [3, 7, 7, 9, 40, 40, 50]
 
 
 def test_more_layers_and_more_rows_take_longer_and_nothing_is_left(compose, tmp_path, monkeypatch):
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.setattr(rehearsal, "LAYERS", (1, 8))
-    config = compose("model=tiny", "trainer.batch_size=2", "tracking=none")
+    config = compose("model=tiny", "trainer.batch_size=2", "tracking=none", f"cache_dir={tmp_path}")
     outlined = outline(config.model, tmp_path)
     rows = TokenizedRows([[5] * 300] * 16, [[0] * 10 + [1] * 290] * 16, 0, 0, from_cache=False)
     few, more = (rehearsal.pace_of(config, outlined, layers, rows, rows, CPU) for layers in (1, 8))
     assert 0 < few.step < more.step and 0 < few.held_out < more.held_out
     wide = replace(config, trainer=replace(config.trainer, batch_size=8))
     assert rehearsal.pace_of(wide, outlined, 8, rows, rows, CPU).step > 1.5 * more.step
-    assert [path for path in tmp_path.iterdir() if "wandb" not in path.name] == []  # W&B makes some as it is imported
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_stop_ends_it_and_nothing_is_left(compose, tmp_path, monkeypatch):
+    monkeypatch.setattr(rehearsal.Stopwatch, "begin", lambda watch, step, steps: signal.raise_signal(signal.SIGINT))
+    config = compose("model=tiny", "tracking=none", f"cache_dir={tmp_path}")
+    rows = TokenizedRows([[5] * 30] * 4, [[0] * 10 + [1] * 20] * 4, 0, 0, from_cache=False)
+    with pytest.raises(KeyboardInterrupt):
+        rehearsal.rehearse(config, outline(config.model, tmp_path), rows, rows, CPU)
+    assert list(tmp_path.iterdir()) == []

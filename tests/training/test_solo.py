@@ -6,19 +6,20 @@ from dataclasses import replace
 import pytest
 import torch
 from peft import load_peft_weights
-from transformers import get_scheduler
 
 from medbot_exp import lora
-from medbot_exp.config import OptimizerName, Precision, Schedule
+from medbot_exp.config import Precision, Schedule
 from medbot_exp.data.prepare import TokenizedRows
-from medbot_exp.device import in_bitsandbytes
 from medbot_exp.errors import DivergenceError
 from medbot_exp.evaluation.score import held_out_loss
 from medbot_exp.model import byte_tokenizer, random_llama
 from medbot_exp.rundir import RunDirectory, read_jsonl
 from medbot_exp.tracking.record import Mirror, Record
 from medbot_exp.training import solo
+from medbot_exp.training.arguments import training_arguments
+from medbot_exp.training.kernels import Choice, Kernels
 
+PLAIN = Kernels(liger=Choice(False, ""), padding_free=Choice(False, ""))
 SENTENCES = [f"The patient in bed {number} has a fever of {36 + number % 5} degrees." for number in range(24)]
 
 
@@ -65,22 +66,25 @@ def fresh_model(config):
     return lora.attach(model, config.lora)
 
 
-def fit(config, path, progress=None, model=None):
+def fit(config, path, progress=None, model=None, kernels=PLAIN):
     """Train on the sentences in `path`; (outcome, model, lines of metrics.jsonl)."""
     path.mkdir(exist_ok=True)
     directory = RunDirectory(path)
     model = model or fresh_model(config)
-    outcome = solo.train(
+    training = solo.Training(
         model,
         byte_tokenizer(),
         rows(SENTENCES[4:]),
         rows(SENTENCES[:4]),
         config.trainer,
         config.optimizer,
-        solo.training_arguments(
-            config.trainer, config.optimizer, Precision.fp32, config.seed, model.device, directory, False
+        training_arguments(
+            config.trainer, config.optimizer, Precision.fp32, config.seed, model.device, directory, kernels
         ),
         Precision.fp32,
+    )
+    outcome = solo.train(
+        training,
         directory,
         Record(directory, Mirror()),
         progress or Quiet(),
@@ -193,37 +197,26 @@ def test_loss_that_is_no_number_ends_the_training_with_its_step(config, tmp_path
         fit(config, tmp_path / "run", model=model)
 
 
-def test_lora_plus_gives_the_b_matrices_their_own_rate(config, tmp_path):
-    config.optimizer.lora_plus_ratio = 16.0
-    model = fresh_model(config)
-    arguments = solo.training_arguments(
-        config.trainer, config.optimizer, Precision.fp32, config.seed, model.device, RunDirectory(tmp_path), False
-    )
-    optimizer = solo.lora_plus(model, arguments, config.optimizer)
-    rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            assert rate[id(parameter)] == pytest.approx(1.0e-2 * (16 if "lora_B" in name else 1)), name
-
-
 def test_checkpoints_hold_the_adapter_alone(config, tmp_path):
     fit(config, tmp_path / "run")
     weights = load_peft_weights(str(RunDirectory(tmp_path / "run").last_checkpoint()))
     assert weights and all("lora_" in name for name in weights)
 
 
-@pytest.mark.parametrize("schedule", list(Schedule))
-def test_every_schedule_needs_no_further_arguments(schedule):
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    assert get_scheduler(schedule.name, optimizer, num_warmup_steps=1, num_training_steps=10)
+def test_rows_laid_end_to_end_train_as_padded_ones(config, tmp_path):
+    # FlashAttention is told where a row ends as the mask that keeps rows apart here is: by their positions.
+    config = replace(config, lora=replace(config.lora, dropout=0.0))
+    padded, _, expected = fit(config, tmp_path / "padded")
+    joined, _, found = fit(config, tmp_path / "joined", kernels=replace(PLAIN, padding_free=Choice(True, "")))
+    assert joined.meter.tokens == padded.meter.tokens
+    for (step, key, loss), (*at, other) in zip(losses(found), losses(expected), strict=True):
+        assert (step, key) == tuple(at) and loss == pytest.approx(other, abs=2e-4)
 
 
-@pytest.mark.parametrize("name", [name for name in OptimizerName if not in_bitsandbytes(name)])
-def test_every_optimizer_of_torch_is_built(config, tmp_path, name):
-    config.optimizer.name = name
+def test_adapter_on_quantised_weights_is_trained_in_float32(config, tmp_path):
     model = fresh_model(config)
-    arguments = solo.training_arguments(
-        config.trainer, config.optimizer, Precision.fp32, 0, model.device, RunDirectory(tmp_path), False
-    )
-    kind, options = solo.SFTTrainer.get_optimizer_cls_and_kwargs(arguments, model)
-    assert kind([parameter for parameter in model.parameters() if parameter.requires_grad], **options)
+    model.get_base_model().is_loaded_in_8bit = True  # as TRL and PEFT tell; 4 bits want bitsandbytes
+    _, trained, lines = fit(config, tmp_path / "marked", model=model)
+    assert {p.dtype for p in trained.parameters() if p.requires_grad} == {torch.float32}
+    _, _, expected = fit(config, tmp_path / "plain")
+    assert losses(lines) == losses(expected)

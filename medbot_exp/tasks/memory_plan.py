@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from medbot_exp.config import Precision, RunConfig
-from medbot_exp.device import choose_precision
+from medbot_exp.config import BackendName, Dtype, Precision, RunConfig
+from medbot_exp.device import choose_dtype, choose_precision
 from medbot_exp.errors import OutOfMemoryError, first_line, memory_error
 from medbot_exp.model import Outline
 from medbot_exp.training import footprint
-from medbot_exp.training.footprint import GIB, Footprint, Rows, Transformer
+from medbot_exp.training.footprint import GIB, Footprint, Place, Rows, Transformer
 from medbot_exp.training.kernels import choose_liger
 
 if TYPE_CHECKING:
@@ -25,21 +25,19 @@ class MemoryPlan:
     """What a run takes, part by part, and how it could take less.
 
     Attributes:
-        cuda: it is for a GPU.
+        config: as the user gave it, for all processes together.
         free: bytes that the GPU has left; None on a CPU, or where the GPU is elsewhere.
     """
 
     config: RunConfig
     model: Transformer
     rows: Rows
-    precision: Precision
-    liger: bool
-    cuda: bool
+    place: Place
     free: float | None
 
     def footprint(self) -> Footprint:
         """Bytes by part."""
-        return footprint.estimate(self.config, self.model, self.rows, self.precision, self.cuda, self.liger)
+        return footprint.estimate(self.config, self.model, self.rows, self.place)
 
     def free_gib(self) -> float:
         """GiB that the GPU has left; infinite where nobody knows."""
@@ -51,7 +49,7 @@ class MemoryPlan:
 
     def advice(self, free: float) -> str:
         """A line for each change that brings the run below `free` bytes."""
-        changes = footprint.changes_that_fit(self.config, self.model, self.rows, self.precision, self.liger, free)
+        changes = footprint.changes_that_fit(self.config, self.model, self.rows, self.place, free)
         if not changes:
             return "None of our changes makes it fit: take a smaller model or a larger GPU"
         lines = [f"  {change.overrides}  ({change.footprint.gib():.1f} GiB)" for change in changes]
@@ -82,14 +80,25 @@ def explained(plan: MemoryPlan | None) -> Iterator[None]:
         raise OutOfMemoryError(f"{first_line(known)}\n{plan.advice(free)}") from error
 
 
-def plan_memory(config: RunConfig, outlined: Outline, rows: Rows, device: "torch.device") -> MemoryPlan | None:
-    """The plan of a run on this machine's `device`; None, with a word in the log, for a model of unknown build."""
+def plan_memory(
+    config: RunConfig, outlined: Outline, rows: Rows, device: "torch.device", processes: int = 1
+) -> MemoryPlan | None:
+    """The plan of a run on this machine's `device`; None, with a word in the log, for a model of unknown build.
+
+    Args:
+        processes: that share the rows of a step, each on a device of its own.
+    """
     model = transformer_of(outlined)
     if model is None:
         return None
-    precision = choose_precision(config.trainer.precision, device)
-    liger = choose_liger(config.backend.name, device, outlined.config.model_type).use
-    return MemoryPlan(config, model, rows, precision, liger, device.type == "cuda", free_bytes(device))
+    place = Place(
+        precision=choose_precision(config.trainer.precision, device),
+        weight_bytes=choose_dtype(config.model.dtype, device).itemsize,
+        cuda=device.type == "cuda",
+        liger=choose_liger(config.backend.name, device, outlined.config.model_type).use,
+        processes=processes,
+    )
+    return MemoryPlan(config, model, rows, place, free_bytes(device))
 
 
 def plan_elsewhere(config: RunConfig, outlined: Outline, rows: Rows) -> MemoryPlan | None:
@@ -97,8 +106,13 @@ def plan_elsewhere(config: RunConfig, outlined: Outline, rows: Rows) -> MemoryPl
     model = transformer_of(outlined)
     if model is None:
         return None
-    precision = Precision.bf16 if config.trainer.precision is Precision.auto else config.trainer.precision
-    return MemoryPlan(config, model, rows, precision, liger=True, cuda=True, free=None)
+    place = Place(
+        precision=Precision.bf16 if config.trainer.precision is Precision.auto else config.trainer.precision,
+        weight_bytes=4 if config.model.dtype is Dtype.float32 else 2,
+        cuda=True,
+        liger=config.backend.name is BackendName.peft,
+    )
+    return MemoryPlan(config, model, rows, place, free=None)
 
 
 def transformer_of(outlined: Outline) -> Transformer | None:
