@@ -162,7 +162,7 @@ def part_name(name: str, memory: MemoryPlan) -> str:
 
 def amount(size: float) -> str:
     """`size` bytes for a person."""
-    return f"{size / GIB:.2f} GiB" if size >= GIB / 10 else f"{size / MIB:.0f} MiB"
+    return f"{size / GIB:.2f} GiB" if size >= GIB / 10 else f"{size / MIB:.{0 if size >= MIB else 2}f} MiB"
 
 
 def facts(config: RunConfig, rows: Tokenized, course: Course, memory: MemoryPlan | None, place: str) -> dict[str, str]:
@@ -177,9 +177,10 @@ def facts(config: RunConfig, rows: Tokenized, course: Course, memory: MemoryPlan
         f"{len(rows.train)} of at most {longest.longest} tokens, "
         f"{len(rows.held_out)} held out of at most {longest.longest_held_out}"
     )
+    passes = f"{course.epochs:.3g}"
     told["training"] = (
         f"{plural(course.steps, 'step')} of {plural(course.rows_per_step, 'row')}, {course.tokens:,} tokens, "
-        f"{course.epochs:.2g} times over the rows"
+        f"{passes} {'pass' if passes == '1' else 'passes'} over the rows"
     )
     if memory is not None and memory.free is not None:
         told["fits"] = (

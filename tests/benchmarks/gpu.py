@@ -6,6 +6,7 @@ AdamW, gradient checkpointing. Weights are random, of the true shapes: they serv
 
 usage: python tests/benchmarks/gpu.py [--shape 8b] [--cases nf4:2x768,none:8x768] [--steps 12] [--only unsloth,peft]
        python tests/benchmarks/gpu.py --gpus 2 --cases none:8x768
+       python tests/benchmarks/gpu.py --plan --only peft --cases none:8x768     beside what task=plan says
 """
 
 import argparse
@@ -113,6 +114,21 @@ def run(command: list[str], folder: Path) -> tuple[float, str]:
     return began, done.stdout
 
 
+def words_of(
+    backend: str, model: Path, rows: Path, quantization: str, batch: int, tokens: int, steps: int, micro_batches: int
+) -> list[str]:
+    """The overrides of a run."""
+    return [
+        *(f"backend={backend}", "model=directory", f"model.path={model}", f"model.quantization={quantization}"),
+        *("data=file", f"data.path={rows}", "data.columns.reasoning=null", "data.validation=2", "prompt=direct"),
+        *(f"lora.target_modules={MODULES}", "lora.r=16", "optimizer=adamw_8bit", "optimizer.lr=2.0e-4"),
+        *(f"trainer.max_steps={steps}", f"trainer.batch_size={batch}", f"trainer.eval_steps={steps}"),
+        *(f"trainer.checkpoint_steps={steps}", "trainer.gradient_checkpointing=true", "trainer.samples=0"),
+        *("trainer.eval_batch_size=1", "benchmark=[]", "tracking=none", f"model.max_length={tokens}"),
+        *(f"cache_dir={rows.parent / 'cache'}", f"trainer.gradient_accumulation_steps={micro_batches}"),
+    ]
+
+
 def ours(
     backend: str,
     model: Path,
@@ -130,15 +146,7 @@ def ours(
         gpus: processes that share `micro_batches` of `batch` rows a step.
     """
     root = rows.parent / f"root-{backend}-{quantization}-{batch}x{tokens}-{gpus}-{micro_batches}"
-    words = [
-        *(f"backend={backend}", "model=directory", f"model.path={model}", f"model.quantization={quantization}"),
-        *("data=file", f"data.path={rows}", "data.columns.reasoning=null", "data.validation=2", "prompt=direct"),
-        *(f"lora.target_modules={MODULES}", "lora.r=16", "optimizer=adamw_8bit", "optimizer.lr=2.0e-4"),
-        *(f"trainer.max_steps={steps}", f"trainer.batch_size={batch}", f"trainer.eval_steps={steps}"),
-        *(f"trainer.checkpoint_steps={steps}", "trainer.gradient_checkpointing=true", "trainer.samples=0"),
-        *("trainer.eval_batch_size=1", "benchmark=[]", "tracking=none", f"model.max_length={tokens}", f"root={root}"),
-        *(f"cache_dir={rows.parent / 'cache'}", f"trainer.gradient_accumulation_steps={micro_batches}"),
-    ]
+    words = [*words_of(backend, model, rows, quantization, batch, tokens, steps, micro_batches), f"root={root}"]
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(gpus)] if gpus > 1 else []
     began, _ = run([sys.executable, *torchrun, "-m", "medbot_exp", *words], rows.parent)
     (directory,) = root.glob("runs/*/*")
@@ -179,6 +187,15 @@ def bare(library: str, model: Path, rows: Path, quantization: str, batch: int, t
     return measured | {"start_up": measured["ready"] - began}
 
 
+def planned_step(backend: str, *asked: Any) -> str:
+    """Seconds of a step as task=plan tells them, and how long it took to tell them."""
+    began, printed = run(
+        [sys.executable, "-m", "medbot_exp", "task=plan", *words_of(backend, *asked, 1)], asked[1].parent
+    )
+    step = re.search(r"steps of ([\d.]+) s", printed)[1]
+    return f"task=plan: {step} s a step, told within {time.time() - began:.0f} s"
+
+
 def compare_gpus(gpus: int, case: str, *asked: Any) -> None:
     """Print a step of `gpus` micro-batches on one GPU, and shared by as many."""
     *_, batch, tokens, _ = asked
@@ -198,6 +215,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--only", default="unsloth,peft")
     parser.add_argument("--gpus", type=int, default=1, help="more: compare backend=peft on them with one of them")
+    parser.add_argument("--plan", action="store_true", help="what task=plan says of our runs, too")
     parser.add_argument("--prepare", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.prepare is not None:
@@ -234,6 +252,8 @@ def main() -> None:
                         f"| {found['losses'][-1]:.4f} |",
                         flush=True,
                     )
+                if options.plan:
+                    print(f"{options.shape} {case}, backend={library}, {planned_step(library, *asked)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def test_plan_of_a_run_says_what_the_run_then_takes(told, tmp_path, run_python_i
     assert (int(steps), int(rows)) == (result["steps"], 4)
     assert int(tokens.replace(",", "")) == result["tokens"]
     assert f"and {result['trainable_parameters']:,} trained" in lines["parameters"]
-    assert lines["training"].endswith("1 times over the rows")
+    assert lines["training"].endswith(", 1 pass over the rows")
     assert lines["time"].startswith("about ") and f"{steps} steps of" in lines["time"]
     assert lines["to train"] == "python -m medbot_exp " + " ".join(words).replace("benchmark=[]", "'benchmark=[]'")
 

@@ -69,18 +69,46 @@ import json, shutil, sys
 from pathlib import Path
 
 import hydra
+import torch
 
 import medbot_exp.cli
+from medbot_exp import lora
 from medbot_exp.config import conf_directory
+from medbot_exp.model import byte_tokenizer, random_llama
 from medbot_exp.processes import launched
 from medbot_exp.rules import typed
 from medbot_exp.rundir import HydraFiles, RunDirectory
 from medbot_exp.tasks import train
+from medbot_exp.training.lora_linear import fuse
+from medbot_exp.training.parallel import shard
+
+def composed(overrides):
+    with hydra.initialize_config_dir(config_dir=str(conf_directory()), version_base="1.3"):
+        return typed(hydra.compose("config", overrides=overrides))
+
+def gradients(prepare):
+    # Of the adapter, after a pass of a model that is the same each time but for what `prepare` does to it.
+    config = composed(["model=tiny", "lora.r=4"])
+    torch.manual_seed(3)
+    model = lora.attach(random_llama(config.model.architecture, byte_tokenizer(), "sdpa"), config.lora)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    model.gradient_checkpointing_enable()
+    model.enable_input_require_grads()
+    fused = prepare(model)
+    ids = torch.arange(4, 68).reshape(2, 32)
+    model.train()(ids, labels=ids, use_cache=False).loss.backward()
+    return fused, [parameter.grad for parameter in model.parameters() if parameter.requires_grad]
+
+def fuse_and_divide(model):
+    fused = fuse(model, torch.float32)
+    shard(model, torch.device("cpu"))
+    return fused
 
 def run(name, overrides, processes):
-    with hydra.initialize_config_dir(config_dir=str(conf_directory()), version_base="1.3"):
-        config = typed(hydra.compose("config", overrides=overrides))
-    train.run_together(config, RunDirectory(name), HydraFiles("", plan["hydra"], "", "{}"), None, None, processes)
+    files = HydraFiles("", plan["hydra"], "", "{}")
+    train.run_together(composed(overrides), RunDirectory(name), files, None, None, processes)
 
 def break_off(whole, name, step):
     shutil.copytree(whole, name)
@@ -99,6 +127,12 @@ with launched().met() as processes:
     for name, (whole, step) in plan["again"].items():
         processes.of_first(lambda: break_off(whole, name, step))
         run(name, [*plan["runs"][whole], "trainer.resume=" + name], processes)
+    _, expected = gradients(lambda model: 0)
+    fused, found = gradients(fuse_and_divide)
+    apart = max(float((one - other).abs().max()) for one, other in zip(expected, found, strict=True))
+    largest = max(float(one.abs().max()) for one in expected)
+    if processes.first:
+        Path("fused.json").write_text(json.dumps({"layers": fused, "apart": apart, "largest": largest}))
 """
 
 
@@ -193,6 +227,7 @@ def test_processes_without_the_record_write_nothing(several):
         *RUNS,
         *AGAIN,
         "cache",
+        "fused.json",
         "driver.py",
         "plan.json",
     }
@@ -203,6 +238,11 @@ def test_early_stopping_ends_all_at_the_same_step(several, alone):
     assert one["steps"] < 40 and one["adapter_step"] < one["steps"]
     assert (other["steps"], other["adapter_step"]) == (one["steps"], one["adapter_step"])
     assert_same_training(alone("early"), RunDirectory(several / "early"), 1e-2)  # at this rate, rounding grows
+
+
+def test_fused_layers_find_their_divided_weights_whole(several):
+    found = json.loads((several / "fused.json").read_text())
+    assert found["layers"] == 14 and found["apart"] < 1e-6 < 1e-3 < found["largest"]
 
 
 @pytest.mark.parametrize("name", AGAIN)

@@ -1,11 +1,13 @@
 """Training through Unsloth: what it cannot do is refused by name, and it learns from the tokens that PEFT does."""
 
 import json
+import shutil
 import sys
 
 import pytest
 
 from medbot_exp.errors import ConfigError
+from medbot_exp.rundir import RunDirectory, read_jsonl
 from medbot_exp.training import backend, unsloth
 
 # Notes every batch that the training step is given, then runs the command as a user would.
@@ -65,10 +67,9 @@ def test_a_process_has_the_libraries_in_one_way_alone(compose, tmp_path, monkeyp
         backend.begin(compose("backend=peft").backend.name, tmp_path)
 
 
-@pytest.mark.gpu
-def test_it_learns_from_the_same_tokens_as_peft(tmp_path, run_python_in):
-    pytest.importorskip("unsloth")
-    model = tmp_path / "model"
+@pytest.fixture
+def small_model(tmp_path, run_python_in):
+    """A directory with a Llama of random weights that Unsloth's kernels take."""
     make = (
         "import torch; from pathlib import Path; from medbot_exp.config import ArchitectureConfig;"
         "from medbot_exp.model import byte_tokenizer, random_llama;"
@@ -77,22 +78,49 @@ def test_it_learns_from_the_same_tokens_as_peft(tmp_path, run_python_in):
         "tokenizer.save_pretrained('model')"
     )
     assert run_python_in(tmp_path, "-c", make).status == 0
+    return tmp_path / "model"
+
+
+@pytest.mark.gpu
+def test_it_goes_on_from_a_checkpoint_as_if_unbroken(tmp_path, run_python_in, small_model):
+    pytest.importorskip("unsloth")
+    words = ["backend=unsloth", "model=directory", f"model.path={small_model}", "model.quantization=nf4"]
+    words += ["prompt=direct", "benchmark=[]", "tracking=none", "trainer.samples=0", "optimizer=adamw_8bit"]
+    words += ["trainer.max_steps=6", "trainer.checkpoint_steps=3", "trainer.eval_steps=6", "optimizer.lr=1.0e-3"]
+    words += ["trainer.gradient_checkpointing=true", "model.max_length=2048", f"cache_dir={tmp_path / 'cache'}"]
+    finished = run_python_in(tmp_path, "-m", "medbot_exp", *words, "hydra.run.dir=run")
+    assert finished.status == 0, finished.stderr
+    directory = RunDirectory(tmp_path / "run")
+    expected = losses(directory)
+    directory.result.unlink()
+    shutil.rmtree(directory.checkpoints / "checkpoint-6")
+    finished = run_python_in(tmp_path, "-m", "medbot_exp", *words, f"trainer.resume={directory.path}")
+    assert finished.status == 0 and "resuming after step 3" in finished.stderr, finished.stderr
+    assert losses(directory) == pytest.approx(expected, rel=2e-3)  # bf16; kernels that add in any order
+
+
+def losses(directory):
+    return [line["train/loss"] for line in read_jsonl(directory.metrics) if "train/loss" in line]
+
+
+@pytest.mark.gpu
+def test_it_learns_from_the_same_tokens_as_peft(tmp_path, run_python_in, small_model):
+    pytest.importorskip("unsloth")
     (tmp_path / "record.py").write_text(RECORD)
-    words = ["model=directory", f"model.path={model}", "model.max_length=4096", "prompt=medbot", "benchmark=[]"]
+    words = ["model=directory", f"model.path={small_model}", "model.max_length=4096", "prompt=medbot", "benchmark=[]"]
     words += ["tracking=none", "trainer.max_steps=4", "trainer.batch_size=3", "trainer.samples=0"]
     words += ["trainer.gradient_accumulation_steps=2", "optimizer.lr=1.0e-3", f"cache_dir={tmp_path / 'cache'}"]
-    rows, losses = {}, {}
+    rows, told = {}, {}
     for name in ("peft", "unsloth"):
         finished = run_python_in(tmp_path, "record.py", f"{name}.json", f"backend={name}", f"name={name}", *words)
         assert finished.status == 0, finished.stderr
         batches = json.loads((tmp_path / f"{name}.json").read_text())
         rows[name] = [row for batch in batches for row in rows_of(batch)]
-        (metrics,) = tmp_path.glob(f"multirun/runs/*/*-{name}/metrics.jsonl")
-        lines = [json.loads(line) for line in metrics.read_text().splitlines()]
-        losses[name] = [line["train/loss"] for line in lines if "train/loss" in line]
+        (directory,) = tmp_path.glob(f"multirun/runs/*/*-{name}")
+        told[name] = losses(RunDirectory(directory))
     assert len(rows["peft"]) == 4 * 3 * 2
     assert rows["unsloth"] == rows["peft"]
-    assert losses["unsloth"] == pytest.approx(losses["peft"], rel=0.01)  # bf16 in another order
+    assert told["unsloth"] == pytest.approx(told["peft"], rel=0.01)  # bf16 in another order
 
 
 def rows_of(batch):
