@@ -77,7 +77,9 @@ def explained(plan: MemoryPlan | None) -> Iterator[None]:
             raise
         # It was to fit, or was not to be asked: what is advised is clearly smaller.
         free = min(plan.free, 0.85 * plan.footprint().total())
-        raise OutOfMemoryError(f"{first_line(known)}\n{plan.advice(free)}") from error
+        # Torch goes on to say who has how much, and how its allocator could be set up.
+        what = first_line(known).partition(" GPU ")[0]
+        raise OutOfMemoryError(f"{what}\n{plan.advice(free)}") from error
 
 
 def plan_memory(

@@ -140,8 +140,10 @@ def test_a_run_that_will_not_fit_is_refused_with_what_would(memory):
 def test_running_out_all_the_same_says_what_takes_clearly_less(memory):
     plan_of_it = memory(80)
     with pytest.raises(OutOfMemoryError, match="trainer.gradient_checkpointing=true") as caught, explained(plan_of_it):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-    assert "Tried to allocate 2.00 GiB" in str(caught.value)
+        raise torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 1 GiB"
+        )
+    assert "Tried to allocate 2.00 GiB.\n" in str(caught.value)
     for gib in re.findall(r"\((\d+\.\d) GiB\)", str(caught.value)):
         assert float(gib) <= 0.86 * plan_of_it.footprint().gib()
 

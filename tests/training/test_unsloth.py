@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -10,6 +11,7 @@ from medbot_exp.errors import ConfigError
 from medbot_exp.rundir import RunDirectory, read_jsonl
 from medbot_exp.training import backend, unsloth
 
+needs_unsloth = pytest.mark.skipif(find_spec("unsloth") is None, reason="unsloth is not installed")
 # Notes every batch that the training step is given, then runs the command as a user would.
 RECORD = """
 import json, sys
@@ -82,8 +84,8 @@ def small_model(tmp_path, run_python_in):
 
 
 @pytest.mark.gpu
+@needs_unsloth
 def test_it_goes_on_from_a_checkpoint_as_if_unbroken(tmp_path, run_python_in, small_model):
-    pytest.importorskip("unsloth")
     words = ["backend=unsloth", "model=directory", f"model.path={small_model}", "model.quantization=nf4"]
     words += ["prompt=direct", "benchmark=[]", "tracking=none", "trainer.samples=0", "optimizer=adamw_8bit"]
     words += ["trainer.max_steps=6", "trainer.checkpoint_steps=3", "trainer.eval_steps=6", "optimizer.lr=1.0e-3"]
@@ -104,8 +106,8 @@ def losses(directory):
 
 
 @pytest.mark.gpu
+@needs_unsloth
 def test_it_learns_from_the_same_tokens_as_peft(tmp_path, run_python_in, small_model):
-    pytest.importorskip("unsloth")
     (tmp_path / "record.py").write_text(RECORD)
     words = ["model=directory", f"model.path={small_model}", "model.max_length=4096", "prompt=medbot", "benchmark=[]"]
     words += ["tracking=none", "trainer.max_steps=4", "trainer.batch_size=3", "trainer.samples=0"]
