@@ -115,3 +115,20 @@ def worker() -> Iterator[Callable[..., Worker]]:
         for stream in (one.process.stdin, one.process.stdout):
             assert stream is not None
             stream.close()
+
+
+@pytest.fixture(scope="session")
+def fill() -> Callable[..., int]:
+    """fill(storage, trials=1): the number of a study with running trials, each with a parameter and an attribute."""
+    from optuna.distributions import FloatDistribution
+    from optuna.study import StudyDirection
+
+    def filled(storage: Any, trials: int = 1) -> int:
+        study = storage.create_new_study([StudyDirection.MINIMIZE], "study")
+        for _ in range(trials):
+            trial = storage.create_new_trial(study)
+            storage.set_trial_param(trial, "x", 0.5, FloatDistribution(0, 1))
+            storage.set_trial_user_attr(trial, "note", "ä" * 20)
+        return study
+
+    return filled

@@ -1,6 +1,5 @@
 """Where a study is kept: it outlives torn writes, full disks, killed holders and other processes."""
 
-import errno
 import logging
 import os
 import pickle
@@ -13,21 +12,16 @@ from pathlib import Path
 
 import optuna
 import pytest
-from optuna.distributions import FloatDistribution
 from optuna.storages import InMemoryStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.study import StudyDirection
 from optuna.testing.pytest_storages import StorageTestCase
 from optuna.trial import TrialState
-from sqlalchemy import event
-from sqlalchemy.exc import OperationalError, PendingRollbackError
 
 from medbot_exp.errors import ConfigError, StorageError
 from medbot_exp.sweep import patience
-from medbot_exp.sweep.journal import Journal
 from medbot_exp.sweep.patience import patiently
 from medbot_exp.sweep.refusals import PASSWORD_VARIABLE
-from medbot_exp.sweep.storage import Address, address_of, file_url, server_address
+from medbot_exp.sweep.storage import Address, address_of, server_address
 
 KINDS = ("sqlite", "journal")
 
@@ -51,14 +45,6 @@ class TestSqlite(StorageTestCase):
     @pytest.fixture
     def storage(self, empty, tmp_path):
         return address_of(None, Path(shutil.copy(empty, tmp_path))).open()
-
-
-class TestJournal(StorageTestCase):
-    """Optuna's own battery."""
-
-    @pytest.fixture
-    def storage(self, tmp_path):
-        return address_of(str(tmp_path / "study.log"), tmp_path / "unused.db").open()
 
 
 @pytest.mark.parametrize(
@@ -206,83 +192,6 @@ def test_importing_it_loads_neither_optuna_nor_sqlalchemy(run_python_in, tmp_pat
     assert run_python_in(tmp_path, "-c", code).status == 0
 
 
-def fill(storage, trials: int = 1) -> int:
-    """The number of a study with `trials` running trials, each with a parameter and an attribute."""
-    study = storage.create_new_study([StudyDirection.MINIMIZE], "study")
-    for _ in range(trials):
-        trial = storage.create_new_trial(study)
-        storage.set_trial_param(trial, "x", 0.5, FloatDistribution(0, 1))
-        storage.set_trial_user_attr(trial, "note", "ä" * 20)
-    return study
-
-
-def test_journal_cut_anywhere_in_its_last_record_goes_on(tmp_path, caplog):
-    path = tmp_path / "study.log"
-    address = address_of(str(path), tmp_path / "unused.db")
-    fill(address.open())
-    whole = path.read_bytes()
-    sound = whole[: whole.rindex(b"\n", 0, -1) + 1]
-    for length in range(len(sound), len(whole)):
-        caplog.clear()
-        path.write_bytes(whole[:length])
-        storage = address.open()
-        assert path.read_bytes() == sound
-        told = [record.getMessage() for record in caplog.records if record.name.startswith("medbot_exp")]
-        assert len(told) == (length > len(sound))
-        assert all(f"its {length - len(sound)} bytes are cut off" in text for text in told)
-        assert storage.get_trial(0).params == {"x": 0.5}
-        storage.set_trial_state_values(0, TrialState.COMPLETE, [length])
-        # Whoever looks at it with Optuna alone sees the same.
-        plain = JournalStorage(JournalFileBackend(str(path)))
-        assert plain.get_trial(0).value == length
-        plain.create_new_trial(0)
-        assert storage.get_n_trials(0) == 2
-
-
-def test_record_torn_by_another_is_cut_before_the_next_and_no_concern_of_readers(tmp_path, caplog):
-    path = tmp_path / "study.log"
-    storage = address_of(str(path), tmp_path / "unused.db").open()
-    study = fill(storage)
-    sound = path.read_bytes()
-    for torn in (b'{"op_code":4,"wor', b"\0" * 4096, b'{"op_code":4\n', b"x" * 200_000):
-        with path.open("ab") as file:
-            file.write(torn)
-        assert storage.get_n_trials(study) == 1
-        assert path.read_bytes() == sound + torn
-        storage.create_new_trial(study)
-        assert f"its {len(torn)} bytes are cut off" in caplog.text
-        assert path.read_bytes().startswith(sound + b'{"op_code":4,"worker_id"')
-        assert storage.get_n_trials(study) == 2
-        path.write_bytes(sound)
-        storage = address_of(str(path), tmp_path / "unused.db").open()
-
-
-@pytest.mark.parametrize("ends", [b"", b'{"torn'])
-def test_damage_in_the_middle_is_named_by_its_line_and_left_as_it_is(ends, tmp_path):
-    path = tmp_path / "study.log"
-    fill(address_of(str(path), tmp_path / "unused.db").open())
-    lines = path.read_bytes().splitlines(keepends=True)
-    spoilt = b"".join([*lines[:-2], b"\0\0\0\n", lines[-1]]) if not ends else b"".join([*lines[:-1], b"\0\n", ends])
-    path.write_bytes(spoilt)
-    number = len(lines) - 1 if not ends else len(lines)
-    for _ in range(2):
-        with pytest.raises(StorageError, match=f"{path} must hold one JSON record, but line {number} does not"):
-            address_of(str(path), tmp_path / "unused.db").open()
-    assert path.read_bytes() == spoilt
-
-
-def test_journal_that_gets_shorter_under_a_reader_is_told(tmp_path):
-    journal = Journal(tmp_path / "study.log")
-    journal.append_logs([{"n": n} for n in range(9)])
-    assert journal.read_logs(0) == [{"n": n} for n in range(9)]
-    assert journal.read_logs(5) == [{"n": n} for n in range(5, 9)]
-    assert journal.read_logs(2) == [{"n": n} for n in range(2, 9)]
-    assert journal.read_logs(9) == []
-    journal.path.write_text('{"n": 0}\n')
-    with pytest.raises(StorageError, match="must only grow"):
-        journal.read_logs(9)
-
-
 DISK_FULL = """
 import os, resource, sys
 from pathlib import Path
@@ -315,7 +224,7 @@ print(written)
 
 
 @pytest.mark.parametrize("spare", [9_000, 40_001])
-def test_full_disk_loses_nothing_that_was_acknowledged(address, spare, run_python_in, tmp_path):
+def test_full_disk_loses_nothing_that_was_acknowledged(address, spare, run_python_in, tmp_path, fill):
     study = fill(address.open())
     done = run_python_in(tmp_path, "-c", DISK_FULL, address.url, str(spare))
     assert done.status == 0, done.stderr
@@ -368,7 +277,7 @@ def test_exclusive_is_left_by_an_error_inside_it(address):
         pass
 
 
-def test_journal_of_a_writer_killed_in_the_act_is_free_at_once(tmp_path, worker, monkeypatch):
+def test_journal_of_a_writer_killed_in_the_act_is_free_at_once(tmp_path, worker, monkeypatch, fill):
     address = address_of(str(tmp_path / "study.log"), tmp_path / "unused.db")
     storage = address.open()
     study = fill(storage)
@@ -402,7 +311,7 @@ for line in sys.stdin:
 """
 
 
-def test_one_of_two_tells_at_once_is_accepted(address, worker):
+def test_one_of_two_tells_at_once_is_accepted(address, worker, fill):
     storage = address.open()
     fill(storage, trials=40)
     tellers = [worker(TELLER, address.url, str(n)) for n in range(2)]
@@ -452,97 +361,6 @@ def test_every_connection_to_sqlite_is_prepared_also_after_pickling(tmp_path):
                 with pytest.raises(sqlite3.OperationalError, match="locked"):
                     sqlite3.connect(tmp_path / "study.db", timeout=0).execute("BEGIN IMMEDIATE")
                 connection.rollback()
-
-
-def locked(path: Path, timeout: float):
-    """A storage on `path` that waits `timeout` seconds for a lock, and the connection that holds the lock."""
-    storage = Address(file_url("sqlite", path), {"connect_args": {"timeout": timeout}}).open()
-    holder = sqlite3.connect(path, isolation_level=None)
-    return storage, holder
-
-
-def test_patience_waits_for_a_locked_database_and_ends(tmp_path, caplog):
-    storage, holder = locked(tmp_path / "study.db", 0.05)
-    study = fill(storage)
-    holder.execute("BEGIN IMMEDIATE")
-    calls = []
-
-    def read() -> int:
-        calls.append(time.monotonic())
-        if len(calls) == 3:
-            holder.rollback()
-        return storage.get_n_trials(study)
-
-    assert patiently(read, 60) == 1
-    assert len(calls) >= 3
-    assert caplog.text.count("does not answer") == 1 and "database is locked" in caplog.text
-    holder.execute("BEGIN IMMEDIATE")
-    with pytest.raises(StorageError, match="must answer within 0.3 s, but: database is locked") as caught:
-        patiently(lambda: storage.get_n_trials(study), 0.3)
-    assert isinstance(caught.value.__cause__, optuna.exceptions.StorageInternalError)
-
-
-def test_patience_does_not_depend_on_the_clock(tmp_path, monkeypatch):
-    hours = iter(range(0, 10**9, 3600))
-    monkeypatch.setattr(time, "time", lambda: next(hours))
-    calls = []
-
-    def act() -> int:
-        calls.append(0)
-        if len(calls) < 4:
-            raise OSError(errno.ESTALE, "Stale file handle")
-        return len(calls)
-
-    assert patiently(act, 30) == 4
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        optuna.exceptions.UpdateFinishedTrialError(),
-        KeyError("trial"),
-        ValueError("x"),
-        OSError(errno.ENOSPC, "No space left on device"),
-        OperationalError("INSERT", {}, Exception('FATAL:  database "d" does not exist')),
-        OperationalError("INSERT", {}, Exception("could not extend file: No space left on device")),
-    ],
-)
-def test_patience_is_for_what_passes_alone(error):
-    calls = []
-
-    def act() -> None:
-        calls.append(0)
-        raise error
-
-    with pytest.raises(type(error)) as caught:
-        patiently(act, 60)
-    assert caught.value is error and len(calls) == 1
-
-
-def test_patience_covers_a_connection_that_was_asked_again_after_its_loss():
-    """As Optuna's RDBStorage does while it reads trials."""
-    calls = []
-
-    def act() -> int:
-        calls.append(0)
-        if len(calls) == 1:
-            try:
-                raise OperationalError("SELECT", {}, Exception("server closed the connection unexpectedly"))
-            except OperationalError:
-                raise PendingRollbackError("Can't reconnect until invalid transaction is rolled back.")  # noqa: B904
-        return len(calls)
-
-    assert patiently(act, 30) == 2
-
-
-def test_full_disk_under_sqlite_is_not_waited_for(tmp_path):
-    storage = address_of(None, tmp_path / "study.db").open()
-    study = fill(storage)
-    event.listen(storage.engine, "checkout", lambda connection, *_: connection.execute("PRAGMA max_page_count=1"))
-    with pytest.raises(optuna.exceptions.StorageInternalError) as caught:
-        for number in range(100):
-            patiently(lambda number=number: storage.set_study_user_attr(study, f"k{number}", "x" * 2000))
-    assert "full" in str(caught.value.__cause__)
 
 
 def test_kill_during_many_writes_leaves_a_study_that_goes_on(address, worker):
