@@ -106,5 +106,9 @@ def needs_cuda(config: RunConfig) -> dict[str, str]:
         "model.quantization=nf4": (config.model.quantization is Quantization.nf4, "model.quantization=none"),
         f"optimizer.name={config.optimizer.name.name}": (in_bitsandbytes(config.optimizer.name), "optimizer=adamw"),
         "trainer.precision=fp16": (config.trainer.precision is Precision.fp16, "trainer.precision=auto"),
+        "model.attention=flash_attention_2": (
+            config.model.attention is Attention.flash_attention_2,
+            "model.attention=sdpa",
+        ),
     }
     return {setting: instead for setting, (asked, instead) in wanted.items() if asked}

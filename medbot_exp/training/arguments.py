@@ -19,7 +19,12 @@ def training_arguments(
     directory: RunDirectory,
     kernels: Kernels,
 ) -> SFTConfig:
-    """TRL's configuration for ours, for one device."""
+    """TRL's configuration for ours, for one device.
+
+    Args:
+        trainer: the process's share of it, where several take a step's rows.
+        precision: the arithmetic of the step, chosen.
+    """
     early_stopping = trainer.early_stopping_patience is not None
     arguments = SFTConfig(
         output_dir=str(directory.checkpoints),

@@ -62,15 +62,15 @@ class Transformer:
 
 
 @dataclass(frozen=True)
-class Rows:
+class Longest:
     """Tokens of the longest row to train on, and of the longest held-out one."""
 
-    longest: int
-    longest_held_out: int
+    training: int
+    held_out: int
 
 
 @dataclass(frozen=True)
-class Place:
+class Setting:
     """What a training runs on, and through what.
 
     Attributes:
@@ -150,22 +150,24 @@ def targets(model: Transformer, lora: LoraConfig) -> dict[str, tuple[int, int]]:
     return {name: size for name, size in model.linears.items() if is_targeted(name, lora.target_modules)}
 
 
-def estimate(config: RunConfig, model: Transformer, rows: Rows, place: Place) -> Footprint:
-    """The memory of a training of `config` at `place`, of each process where there are several."""
-    size = 4 if place.precision is Precision.fp32 else 2
+def estimate(config: RunConfig, model: Transformer, rows: Longest, setting: Setting) -> Footprint:
+    """The memory of a training of `config` under `setting`, of each process where there are several."""
+    # Without autocast a layer computes in the type of its weights.
+    size = setting.weight_bytes if setting.precision is Precision.fp32 else 2
     trained = trainable_parameters(model, config.lora)
-    weights = float(model.parameters * place.weight_bytes)
+    weights = float(model.parameters * setting.weight_bytes)
     if config.model.quantization is Quantization.nf4:
         packed = sum(model.quantised())
-        weights = (model.parameters - packed) * place.weight_bytes + packed * NF4_BYTES
+        weights = (model.parameters - packed) * setting.weight_bytes + packed * NF4_BYTES
     resident = {
         "weights": weights,
         "adapter": 4.0 * trained,  # in float32, whatever the weights are in
-        "workspace" if place.cuda else "libraries": WORKSPACE_BYTES if place.cuda else LIBRARIES_BYTES,
+        "workspace" if setting.cuda else "libraries": WORKSPACE_BYTES if setting.cuda else LIBRARIES_BYTES,
     }
-    fused = place.cuda and not config.lora.dora
-    tokens = share_of(config.trainer, place.processes).batch_size * rows.longest
-    layer = tokens * layer_bytes(config, model, rows.longest, size, place.liger, fused)
+    cast = setting.weight_bytes != size and config.model.quantization is Quantization.none
+    fused = setting.cuda and not config.lora.dora and not cast
+    tokens = share_of(config.trainer, setting.processes).batch_size * rows.training
+    layer = tokens * layer_bytes(config, model, rows.training, size, setting.liger, fused)
     passing = tokens * passing_bytes(config, model, size)
     if config.trainer.gradient_checkpointing:
         # Unsloth keeps the layers' inputs in the host's memory.
@@ -173,19 +175,22 @@ def estimate(config: RunConfig, model: Transformer, rows: Rows, place: Place) ->
         activations = kept + layer + passing
     else:
         activations = model.layers * layer + passing
+    if cast:  # each layer keeps the copy of its weights that it multiplied
+        kept_layers = 1 if config.trainer.gradient_checkpointing else model.layers
+        activations += size * sum(model.quantised()) / model.layers * kept_layers
     if config.model.quantization is Quantization.nf4:
         activations += size * max(model.quantised())  # one at a time is made of its 4-bit numbers
     training = {
         "gradients": 4.0 * trained,
         "optimizer": optimizer_bytes(config.optimizer.name) * trained,
         "activations": activations,
-        "logits": loss_bytes(config, model, tokens, size, place.liger),
+        "logits": loss_bytes(config, model, tokens, size, setting.liger),
     }
-    asked = config.trainer.eval_batch_size * rows.longest_held_out
+    asked = config.trainer.eval_batch_size * rows.held_out
     states = asked * size * (2 * model.hidden_size + 3 * model.intermediate_size)
     logits = TOKENS_AT_A_TIME * model.vocab_size * (size + 8)
     if model.whole_logits:
-        logits += asked * model.vocab_size * size
+        logits += 2 * asked * model.vocab_size * size  # what the head gave, and what was made of it
     return Footprint(resident, training, evaluation=training["optimizer"] + states + logits)
 
 
@@ -270,21 +275,23 @@ class Change:
     footprint: Footprint
 
 
-def changes_that_fit(config: RunConfig, model: Transformer, rows: Rows, place: Place, free: float) -> list[Change]:
+def changes_that_fit(
+    config: RunConfig, model: Transformer, rows: Longest, setting: Setting, free: float
+) -> list[Change]:
     """At most three ways to bring a run on a GPU below `free` bytes; several changes together where none alone does."""
 
-    def reached(changed: RunConfig) -> Footprint:
+    def footprint_of(changed: RunConfig) -> Footprint:
         most = changed.model.max_length
-        shorter = Rows(min(rows.longest, most), min(rows.longest_held_out, most))
-        return estimate(changed, model, shorter, place)
+        shorter = Longest(min(rows.training, most), min(rows.held_out, most))
+        return estimate(changed, model, shorter, setting)
 
     alone = []
     for smaller in SMALLER:
         step = smaller(config)
         while step is not None:
             text, changed = step
-            if reached(changed).total() <= free:
-                alone.append(Change(text, reached(changed)))
+            if footprint_of(changed).total() <= free:
+                alone.append(Change(text, footprint_of(changed)))
                 break
             step = smaller(changed)
     if alone:
@@ -295,8 +302,8 @@ def changes_that_fit(config: RunConfig, model: Transformer, rows: Rows, place: P
         last = None
         while (step := smaller(changed)) is not None:
             last, changed = step
-            if reached(changed).total() <= free:
-                return [Change(" ".join([*texts, last]), reached(changed))]
+            if footprint_of(changed).total() <= free:
+                return [Change(" ".join([*texts, last]), footprint_of(changed))]
         texts += [] if last is None else [last]
     return []
 

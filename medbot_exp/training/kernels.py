@@ -1,4 +1,4 @@
-"""Which fused kernels the training step of backend=peft runs through, and why."""
+"""Which fused kernels, and which layout of its batches, the training step of backend=peft runs through, and why."""
 
 import logging
 from dataclasses import dataclass
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 log = logging.getLogger(__name__)
+# transformers' types of models that compute joined rows as rows by themselves: tests/training/test_kernels.py.
+ROWS_APART = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "phi3")
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,11 @@ class Choice:
 
 @dataclass(frozen=True)
 class Kernels:
-    """What a training step runs through besides the model's own layers."""
+    """What a training step runs through besides the model's own layers.
+
+    Attributes:
+        padding_free: rows laid end to end, which FlashAttention's kernels for rows of several lengths take.
+    """
 
     liger: Choice
     padding_free: Choice
@@ -37,23 +43,30 @@ def choose(config: RunConfig, device: "torch.device", model_type: str, processes
     Args:
         processes: that share the rows of a step.
     """
-    kernels = Kernels(choose_liger(config.backend.name, device, model_type), choose_padding_free(config, processes))
+    kernels = Kernels(
+        choose_liger(config.backend.name, device, model_type), choose_padding_free(config, model_type, processes)
+    )
     level = logging.INFO if device.type == "cuda" else logging.DEBUG
     for name, choice in (("Liger's kernels are", kernels.liger), ("batches without padding are", kernels.padding_free)):
         log.log(level, "%s %s: %s", name, "used" if choice.use else "not used", choice.reason)
     return kernels
 
 
-def choose_padding_free(config: RunConfig, processes: int) -> Choice:
+def choose_padding_free(config: RunConfig, model_type: str, processes: int) -> Choice:
     """Whether the rows of a batch are laid end to end instead of being filled up to the longest of them.
 
     FlashAttention's kernels for rows of several lengths keep each row's attention to itself; others would compute
-    the attention of every row to every other one, and throw it away.
+    the attention of every row to every other one, and throw it away. Not every model hands on where its rows end,
+    and a recurrent layer carries its state across: those that are known to keep rows apart are ROWS_APART.
     """
     if config.backend.name is BackendName.unsloth:
         return Choice(False, "Unsloth decides that itself")
     if config.model.attention is not Attention.flash_attention_2:
         return Choice(False, f"they need model.attention=flash_attention_2, and it is {config.model.attention.name}")
+    if model_type not in ROWS_APART:
+        return Choice(False, f"a model of type {model_type} is not known to keep joined rows apart")
+    if config.trainer.batch_size == 1:
+        return Choice(False, "trainer.batch_size=1 has nothing to pad")
     if processes > 1:
         return Choice(False, "several processes fill up their batches with blank rows")
     return Choice(True, "model.attention=flash_attention_2 keeps rows apart")

@@ -57,7 +57,7 @@ class Meter:
     unread: list[tuple[Any, Any]] = field(default_factory=list)
 
     def note(self, loss: Any, tokens: Any) -> None:
-        """Keep the loss and the tokens of a micro-batch, tensors both, for `read`: their values are not waited for."""
+        """Keep a micro-batch's loss, a tensor, and tokens, one or a number, for `read`: values are not waited for."""
         self.unread.append((loss.detach(), tokens))
 
     def read(self) -> tuple[float, float]:

@@ -116,7 +116,7 @@ def pace_of(
         arguments = training_arguments(small.trainer, small.optimizer, precision, small.seed, device, directory, chosen)
         training = Training(model, outlined.tokenizer, some, few, small.trainer, small.optimizer, arguments, precision)
         outcome = train(training, directory, Record(directory, Mirror()), stopwatch, lambda step, loss: False)
-        if outcome.stopped:
+        if outcome.stop_asked:
             raise KeyboardInterrupt
         measured = []
         for _ in range(3):

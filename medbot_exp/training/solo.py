@@ -59,6 +59,7 @@ class Outcome:
         steps: optimizer steps of an unbroken run.
         kept_step: the step whose adapter is in the model now: the best one with early stopping, else the last.
         validation_loss: of the adapter that is in the model now, where it was measured; None otherwise.
+        stop_asked: the user asked to stop, be it in the last step.
         stopped: the user asked to stop before the end.
         pruned: the study ended it, as others do better.
     """
@@ -68,6 +69,7 @@ class Outcome:
     kept_step: int
     validation_loss: float | None
     meter: Meter
+    stop_asked: bool
     stopped: bool
     pruned: bool = False
 
@@ -163,8 +165,8 @@ def train(
         callbacks.append(EarlyStoppingCallback(trainer.early_stopping_patience, trainer.early_stopping_min_delta))
     rows = training.rows
     blanks = 0 if processes.count == 1 else blanks_for(len(rows), arguments.train_batch_size * processes.count)
-    fresh = {parameter: parameter.data for parameter in model.parameters() if parameter.requires_grad}
-    engine = Trainer(
+    engine = keeping_types(
+        Trainer,
         model=model,
         args=arguments,
         train_dataset=dataset(with_blanks(rows, blanks)),
@@ -179,9 +181,6 @@ def train(
         processes=processes,
         blanks=blanks,
     )
-    # On 4-bit weights TRL makes an adapter bfloat16: it loses small updates, and fp16's scaler refuses its gradients.
-    for parameter, data in fresh.items():
-        parameter.data = data
     # Our observer prints and records; TRL's own printer would print dictionaries as well.
     for callback in list(engine.callback_handler.callbacks):
         if type(callback).__name__ in ("PrinterCallback", "ProgressCallback"):
@@ -194,7 +193,7 @@ def train(
         kept = directory.checkpoints / Path(best).name if best else checkpoint  # the run may have been moved
         set_peft_model_state_dict(model, load_peft_weights(str(kept), device=str(model.device)))
         kept_step = int(kept.name.rpartition("-")[2])
-        return Outcome(ended.global_step, ended.max_steps, kept_step, None, meter, stopped=False)
+        return Outcome(ended.global_step, ended.max_steps, kept_step, None, meter, stop_asked=False, stopped=False)
     with stop_after_step(stop):
         try:
             engine.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
@@ -208,9 +207,22 @@ def train(
         kept_step=measured_at,
         validation_loss=observer.losses.get(measured_at),
         meter=meter,
+        stop_asked=stop.requested,
         stopped=stop.requested and state.global_step < state.max_steps and not observer.pruned,
         pruned=observer.pruned and state.global_step < state.max_steps,
     )
+
+
+def keeping_types(make: type[Trainer], model: Any, **options: Any) -> Trainer:
+    """A trainer of `model`, whose trainable parameters stay as they are while it is made.
+
+    On 4-bit weights TRL makes an adapter bfloat16: that loses small updates, and fp16's scaler refuses its gradients.
+    """
+    kept = {parameter: parameter.data for parameter in model.parameters() if parameter.requires_grad}
+    trainer = make(model=model, **options)
+    for parameter, data in kept.items():
+        parameter.data = data.to(parameter.device)
+    return trainer
 
 
 def ended_state(checkpoint: Path, trainer: TrainerConfig) -> TrainerState | None:

@@ -45,6 +45,5 @@ def test_run_that_will_not_fit_is_refused_and_one_that_tries_is_told_what_would(
     result = json.loads(RunDirectory(folder / "tried").result.read_text())
     assert result["status"] == "failed" and "CUDA out of memory" in result["error"]
     smaller = re.search(r"^ +(trainer\.batch_size=.*?)  \(", tried.stderr, re.MULTILINE)[1].split()
-    print(refused.stderr, tried.stderr, smaller, sep="\n")
     fits = run_python_in(folder, "-m", "medbot_exp", *LARGE, *smaller, "trainer.max_steps=1", "hydra.run.dir=fits")
     assert fits.status == 0, fits.stderr

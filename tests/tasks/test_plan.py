@@ -15,7 +15,7 @@ from medbot_exp.rundir import HydraFiles
 from medbot_exp.tasks import plan
 from medbot_exp.tasks.memory_plan import MemoryPlan, explained
 from medbot_exp.training import footprint
-from medbot_exp.training.footprint import GIB, Place, Rows
+from medbot_exp.training.footprint import GIB, Longest, Setting
 
 HYDRA = "hydra: {runtime: {config_sources: []}, job: {config_name: config}}"
 SMALL = (
@@ -74,6 +74,18 @@ def test_plan_for_a_gpu_that_is_elsewhere_says_the_memory_alone(told, tmp_path, 
     assert "fits" not in lines
 
 
+def test_flash_attention_is_planned_for_a_gpu_that_is_elsewhere(told):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    lines = told(*SMALL, "model.attention=flash_attention_2")
+    assert "on a CUDA GPU" in lines["run"] and lines["time"].startswith("not timed: it needs a CUDA GPU")
+
+
+def test_memory_of_the_host_is_not_explained_as_the_gpus(memory):
+    with pytest.raises(RuntimeError, match="can't allocate memory"), explained(memory(80)):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+
 def test_plan_without_a_rehearsal_is_of_memory_and_steps(told):
     lines = told(*SMALL, "task.rehearse=false")
     assert lines["time"] == "not timed: task.rehearse=false"
@@ -118,8 +130,8 @@ def memory(compose):
         model = footprint.transformer(LlamaConfig(num_hidden_layers=4, hidden_size=2048, vocab_size=32000))
         config = compose("model=directory", "model.path=model", "trainer.batch_size=8", *overrides)
         config = replace(config, trainer=replace(config.trainer, eval_batch_size=1))
-        place = Place(Precision.bf16, weight_bytes=2, cuda=True, liger=True)
-        return MemoryPlan(config, model, Rows(2048, 256), place, free=free * GIB)
+        setting = Setting(Precision.bf16, weight_bytes=2, cuda=True, liger=True)
+        return MemoryPlan(config, model, Longest(2048, 256), setting, free=free * GIB)
 
     return planned
 

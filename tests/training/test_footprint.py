@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from medbot_exp.config import Precision
 from medbot_exp.lora import peft_config
 from medbot_exp.training import footprint
-from medbot_exp.training.footprint import GIB, Place, Rows
+from medbot_exp.training.footprint import GIB, Longest, Setting
 
 # H100 80GB, torch 2.11: torch.cuda.max_memory_allocated of plain training loops with LoRA of rank 16 on all linear
 # layers, 8-bit AdamW, Liger's kernels or Unsloth, random weights. No held-out rows are among them.
@@ -51,7 +51,7 @@ SHAPES = {
         tie_word_embeddings=True,
     ),
 }
-GPU = Place(Precision.bf16, weight_bytes=2, cuda=True, liger=True)
+GPU = Setting(Precision.bf16, weight_bytes=2, cuda=True, liger=True)
 MODULES = "lora.target_modules=[q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj]"
 
 
@@ -84,7 +84,7 @@ def test_plan_is_within_15_percent_of_the_measured_peak(
         f"trainer.batch_size={batch}",
         f"trainer.gradient_checkpointing={str(recomputed).lower()}",
     )
-    plan = planned(config, shapes[model], Rows(length, 1))
+    plan = planned(config, shapes[model], Longest(length, 1))
     assert (sum(plan.resident.values()) + sum(plan.training.values())) / GIB == pytest.approx(gib, rel=0.15)
 
 
@@ -126,7 +126,8 @@ def test_each_change_takes_less_and_its_overrides_say_what_it_is(recipe, shapes,
     text, changed = smaller(config)
     held_out = 2000 if smaller is footprint.halve_held_out_batch else 1
     before, after = (
-        planned(each, shapes["8b"], Rows(each.model.max_length - held_out + 1, held_out)) for each in (config, changed)
+        planned(each, shapes["8b"], Longest(each.model.max_length - held_out + 1, held_out))
+        for each in (config, changed)
     )
     assert after.total() < before.total()
     for override in text.split():
@@ -146,7 +147,7 @@ def test_half_a_batch_keeps_the_rows_of_a_step(recipe):
 
 def test_plan_of_several_processes_is_of_one_and_its_changes_are_of_all(recipe, shapes):
     config = recipe("trainer.batch_size=4", "trainer.gradient_accumulation_steps=2")
-    four, rows = replace(GPU, processes=4), Rows(2048, 512)
+    four, rows = replace(GPU, processes=4), Longest(2048, 512)
     alone = footprint.estimate(recipe("trainer.batch_size=2"), shapes["8b"], rows, GPU)
     shared = footprint.estimate(config, shapes["8b"], rows, four)
     assert shared == alone
@@ -155,26 +156,30 @@ def test_plan_of_several_processes_is_of_one_and_its_changes_are_of_all(recipe, 
 
 
 def test_weights_are_of_their_own_type(recipe, shapes):
-    wide = footprint.estimate(recipe(), shapes["8b"], Rows(64, 1), replace(GPU, weight_bytes=4))
+    wide = footprint.estimate(recipe(), shapes["8b"], Longest(64, 1), replace(GPU, weight_bytes=4))
     assert wide.resident["weights"] == 4 * shapes["8b"].parameters
+    # Under autocast each layer keeps its weights as they were multiplied: of the layers, all but the embeddings.
+    narrow = planned(recipe(), shapes["8b"], Longest(64, 1))
+    kept = wide.training["activations"] - narrow.training["activations"]
+    assert kept == pytest.approx(2 * sum(shapes["8b"].quantised()), rel=0.05)
 
 
 def test_head_that_does_more_than_multiply_makes_all_held_out_logits(recipe, shapes):
-    config, rows = recipe("trainer.eval_batch_size=4"), Rows(64, 2048)
+    config, rows = recipe("trainer.eval_batch_size=4"), Longest(64, 2048)
     capped = replace(shapes["8b"], whole_logits=True)
     more = planned(config, capped, rows).evaluation - planned(config, shapes["8b"], rows).evaluation
-    assert more == 4 * 2048 * 128256 * 2
+    assert more == 2 * 4 * 2048 * 128256 * 2  # before and behind the cap
 
 
 class TestChangesThatFit:
     def asked(self, config, shape, free):
-        changes = footprint.changes_that_fit(config, shape, Rows(2048, 512), GPU, free * GIB)
+        changes = footprint.changes_that_fit(config, shape, Longest(2048, 512), GPU, free * GIB)
         assert all(change.footprint.gib() <= free for change in changes)
         return [change.overrides for change in changes]
 
     def test_are_three_at_most_each_enough_by_itself(self, recipe, shapes):
         config = recipe("trainer.batch_size=4")
-        assert planned(config, shapes["8b"], Rows(2048, 512)).gib() > 44
+        assert planned(config, shapes["8b"], Longest(2048, 512)).gib() > 44
         assert self.asked(config, shapes["8b"], 44) == [
             "trainer.gradient_checkpointing=true",
             "trainer.batch_size=2 trainer.gradient_accumulation_steps=2",

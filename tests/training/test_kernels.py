@@ -4,9 +4,10 @@ import importlib.util
 
 import pytest
 import torch
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from medbot_exp.config import BackendName
-from medbot_exp.training.kernels import choose_liger, choose_padding_free
+from medbot_exp.training.kernels import ROWS_APART, choose_liger, choose_padding_free
 
 
 @pytest.mark.parametrize(
@@ -31,14 +32,34 @@ def test_liger_is_used_for_the_models_that_it_knows():
 
 
 @pytest.mark.parametrize(
-    "overrides, processes, use, reason",
+    "overrides, model_type, processes, use, reason",
     [
-        (["model.attention=flash_attention_2"], 1, True, "keeps rows apart"),
-        (["model.attention=flash_attention_2"], 2, False, "several processes"),
-        (["model.attention=sdpa"], 1, False, "need model.attention=flash_attention_2, and it is sdpa"),
-        (["backend=unsloth"], 1, False, "Unsloth decides"),
+        ([], "llama", 1, True, "keeps rows apart"),
+        ([], "llama", 2, False, "several processes"),
+        (["trainer.batch_size=1"], "llama", 1, False, "nothing to pad"),
+        ([], "jamba", 1, False, "type jamba is not known"),
+        (["model.attention=sdpa"], "llama", 1, False, "need model.attention=flash_attention_2, and it is sdpa"),
+        (["backend=unsloth"], "llama", 1, False, "Unsloth decides"),
     ],
 )
-def test_rows_are_laid_end_to_end_where_attention_keeps_them_apart(compose, overrides, processes, use, reason):
-    choice = choose_padding_free(compose("model=directory", "model.path=model", *overrides), processes)
+def test_rows_are_laid_end_to_end_where_attention_keeps_them_apart(
+    compose, overrides, model_type, processes, use, reason
+):
+    asked = ["model=directory", "model.path=model", "model.attention=flash_attention_2", "trainer.batch_size=2"]
+    choice = choose_padding_free(compose(*asked, *overrides), model_type, processes)
     assert choice.use is use and reason in choice.reason
+
+
+@pytest.mark.parametrize("model_type", ROWS_APART)
+def test_models_that_may_have_joined_rows_compute_them_as_rows_by_themselves(model_type):
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "vocab_size": 100, "head_dim": 8}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0}
+    torch.manual_seed(0)
+    config = CONFIG_MAPPING[model_type](**shape, **heads)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    rows = [torch.randint(1, 100, (length,)) for length in (7, 3, 12)]
+    places = torch.cat([torch.arange(len(row)) for row in rows])[None]
+    with torch.no_grad():
+        joined = model(torch.cat(rows)[None], position_ids=places, use_cache=False).logits[0]
+        alone = torch.cat([model(row[None], use_cache=False).logits[0] for row in rows])
+    torch.testing.assert_close(joined, alone, atol=1e-5, rtol=1e-4)
