@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from operator import methodcaller
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -30,6 +30,9 @@ from medbot_exp.tracking.record import Mirror, Record
 from medbot_exp.tracking.wandb import Place, open_mirror
 from medbot_exp.training import backend, kernels
 from medbot_exp.training.allocator import keep_freed_memory, peak_memory_gib
+
+if TYPE_CHECKING:
+    from medbot_exp.training.solo import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -183,40 +186,66 @@ def train_and_measure(
         "trainable_parameters": prepared.trainable_parameters,
     }
     if outcome.pruned:
-        log.info("pruned after step %d of %d", outcome.step, outcome.steps)
-        metrics = {key: value for key, value in record.known(outcome.step).items() if key.startswith("validation/")}
-        ended = {"status": "pruned", "objective": {}, "metrics": metrics, "before": before}
-        done["peak_memory_gib"] = round(peak_memory_gib(device), 3)
-        if job.trial is not None:
-            # Without these, a sampler takes a pruned trial that is too large for one that keeps its bounds. The
-            # held-out metrics are not told: they are those of a training that has not ended.
-            job.trial.measured(done)
-        return ended | done | {"seconds": clock.report(), "adapter": None, "error": None}, []
+        return pruned_result(job, record, outcome, before, done), []
     if outcome.stopped:
         raise Interrupted(f"after step {outcome.step} of {outcome.steps}, with a checkpoint")
+    return measured_result(job, record, prepared.model, exam, outcome, before, done)
+
+
+def pruned_result(
+    job: Job, record: Record, outcome: "Outcome", before: dict[str, Any], done: dict[str, Any]
+) -> dict[str, Any]:
+    """The content of result.json for a run that its study ended.
+
+    Args:
+        before: the metrics before training.
+        done: what the training took.
+    """
+    log.info("pruned after step %d of %d", outcome.step, outcome.steps)
+    metrics = {key: value for key, value in record.known(outcome.step).items() if key.startswith("validation/")}
+    done = done | {"peak_memory_gib": round(peak_memory_gib(job.inputs.device), 3)}
+    if job.trial is not None:
+        # Without these, a sampler takes a pruned trial that is too large for one that keeps its bounds. The
+        # held-out metrics are not told: they are those of a training that has not ended.
+        job.trial.measured(done)
+    ended = {"status": "pruned", "objective": {}, "metrics": metrics, "before": before}
+    return ended | done | {"seconds": job.clock.report(), "adapter": None, "error": None}
+
+
+def measured_result(
+    job: Job,
+    record: Record,
+    model: Any,
+    exam: Exam,
+    outcome: "Outcome",
+    before: dict[str, Any],
+    done: dict[str, Any],
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Measure the trained `model` and save its adapter; arguments as of `pruned_result`, results as of `perform`."""
+    directory = job.directory
     if outcome.step < outcome.steps:
         log.info("stopped early at step %d of %d: no improvement", outcome.step, outcome.steps)
     if outcome.kept_step != outcome.step:
         log.info("keeping the adapter of step %d, the best evaluated", outcome.kept_step)
     log.info("measuring the trained model")
-    with clock.phase("after"):
-        after = exam.measure(prepared.model, "after", outcome.validation_loss)
-        samples = exam.write(prepared.model, "after")
-        processes.of_first(lambda: save_adapter(prepared.model, directory))
+    with job.clock.phase("after"):
+        after = exam.measure(model, "after", outcome.validation_loss)
+        samples = exam.write(model, "after")
+        job.processes.of_first(lambda: save_adapter(model, directory))
     # The last step's evaluation has its line already; what the end adds gets one more.
     added = {key: value for key, value in after.items() if key not in record.known(outcome.step)}
     if added:
         record.log(outcome.step, added)
-    done["peak_memory_gib"] = round(peak_memory_gib(device), 3)  # of the evaluation as well
+    done = done | {"peak_memory_gib": round(peak_memory_gib(job.inputs.device), 3)}  # of the evaluation as well
     if job.trial is not None:
         job.trial.measured(after | done)  # before the result is written: from there on the trial counts
     result = {
         "status": "complete",
-        "objective": {metric: (after | done)[metric] for metric in config.objective.goals()},
+        "objective": {metric: (after | done)[metric] for metric in job.config.objective.goals()},
         "metrics": after,
         "before": before,
         **done,
-        "seconds": clock.report(),
+        "seconds": job.clock.report(),
         "adapter": directory.adapter.name,
         "error": None,
     }
