@@ -25,7 +25,7 @@ from medbot_exp import rundir
 from medbot_exp.config import RunConfig, TaskName, conf_directory
 from medbot_exp.errors import ConfigError, TrialPruned, resource_error
 from medbot_exp.explain import explain, misspelt_override
-from medbot_exp.processes import Processes, forget_place, launched
+from medbot_exp.processes import Processes, forget_place, launched, linger
 from medbot_exp.rules import typed
 
 HELP_FLAGS = {"-h", "--help"}
@@ -235,6 +235,7 @@ def report(error: Exception) -> None:
     Of several processes one tells of it, and the others leave.
     """
     if not launched().tells_of(error):
+        linger()
         sys.exit(2)
     known = explain(error) or resource_error(error)
     if known is not None:

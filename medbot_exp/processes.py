@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -28,6 +28,8 @@ MEETING_VARIABLES = ("MASTER_ADDR", "MASTER_PORT")
 LONGEST_WAIT = timedelta(hours=6)
 # How long a process with an error waits for the first one to tell of it: all have the same one at about the same time.
 TELL_SECONDS = 5.0
+# How long one that has nothing to tell stays, where no launcher ends it.
+LINGER_SECONDS = 20.0
 # The store's key with the number of the process that tells of an error.
 VOICE = "medbot_exp/voice"
 # In the texts of errors of processes whose connection to another one broke.
@@ -230,6 +232,12 @@ def forget_place(environment: MutableMapping[str, str]) -> None:
     """Take out what says that a process is one of several: one that is not, or that is started for itself, is alone."""
     for name in PLACE_VARIABLES:
         environment.pop(name, None)
+
+
+def linger() -> None:
+    """Wait to be ended, for a while: a launcher ends all processes when one leaves, also one that is about to tell."""
+    with suppress(KeyboardInterrupt):
+        time.sleep(LINGER_SECONDS)
 
 
 def have_met() -> bool:

@@ -129,7 +129,8 @@ def memory_table(memory: MemoryPlan) -> Table:
     """The parts of what a run takes at most."""
     plan = memory.footprint()
     table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("memory at most")
+    # What Python's allocator keeps besides tensors, up to half as much again, is planned for GPUs alone.
+    table.add_column("memory at most" if memory.setting.cuda else "memory of tensors")
     table.add_column("", justify="right")
     training = sum(plan.training.values()) >= plan.evaluation
     parts = {**plan.resident, **(plan.training if training else {"held-out loss": plan.evaluation})}
