@@ -115,7 +115,7 @@ def entrypoint() -> None:
         os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     # Makes Hydra raise instead of printing its own report and leaving with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    # While a model trains, training/solo.py takes both signals; before and after, either ends the run as Ctrl-C does.
+    # While a model trains, training/observer.py takes both signals; else either ends the run as Ctrl-C does.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, interrupt)
     processes = launched()

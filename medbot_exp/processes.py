@@ -17,7 +17,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from medbot_exp.config import BackendName, Quantization, RunConfig, Sharding, TrainerConfig
-from medbot_exp.errors import ConfigError, MedbotError, ProcessError, ToldElsewhere, first_line, reason
+from medbot_exp.errors import ConfigError, MedbotError, ProcessError, ToldElsewhere, first_line, reason, resource_error
 
 T = TypeVar("T")
 
@@ -175,7 +175,7 @@ class Processes:
 
     def _cause_elsewhere(self, error: BaseException) -> MedbotError | None:
         # An ended process shows as a broken connection, or as the signal that its launcher sends to the rest.
-        if not isinstance(error, RuntimeError | KeyboardInterrupt):
+        if not isinstance(error, RuntimeError | KeyboardInterrupt) or resource_error(error) is not None:
             return None
         broken = isinstance(error, KeyboardInterrupt) or any(word in str(error).lower() for word in CONNECTION_WORDS)
         left = [rank for rank in range(1, self.count) if rank != self.rank and self.store.check([word_of(rank)])]

@@ -5,7 +5,8 @@ step named when the loss leaves the numbers, checkpoints that count only when wh
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,22 +166,22 @@ def train(
         callbacks.append(EarlyStoppingCallback(trainer.early_stopping_patience, trainer.early_stopping_min_delta))
     rows = training.rows
     blanks = 0 if processes.count == 1 else blanks_for(len(rows), arguments.train_batch_size * processes.count)
-    engine = keeping_types(
-        Trainer,
-        model=model,
-        args=arguments,
-        train_dataset=dataset(with_blanks(rows, blanks)),
-        eval_dataset=dataset(training.held_out),
-        processing_class=training.tokenizer,
-        callbacks=callbacks,
-        optimizers=(lora_plus(model, arguments, training.optimizer), None),
-        held_out=training.held_out,
-        eval_batch_size=trainer.eval_batch_size,
-        precision=training.precision,
-        meter=meter,
-        processes=processes,
-        blanks=blanks,
-    )
+    with types_kept(model):
+        engine = Trainer(
+            model=model,
+            args=arguments,
+            train_dataset=dataset(with_blanks(rows, blanks)),
+            eval_dataset=dataset(training.held_out),
+            processing_class=training.tokenizer,
+            callbacks=callbacks,
+            optimizers=(lora_plus(model, arguments, training.optimizer), None),
+            held_out=training.held_out,
+            eval_batch_size=trainer.eval_batch_size,
+            precision=training.precision,
+            meter=meter,
+            processes=processes,
+            blanks=blanks,
+        )
     # Our observer prints and records; TRL's own printer would print dictionaries as well.
     for callback in list(engine.callback_handler.callbacks):
         if type(callback).__name__ in ("PrinterCallback", "ProgressCallback"):
@@ -213,16 +214,16 @@ def train(
     )
 
 
-def keeping_types(make: type[Trainer], model: Any, **options: Any) -> Trainer:
-    """A trainer of `model`, whose trainable parameters stay as they are while it is made.
+@contextmanager
+def types_kept(model: Any) -> Iterator[None]:
+    """Have the trainable parameters of `model` as they were before the body.
 
     On 4-bit weights TRL makes an adapter bfloat16: that loses small updates, and fp16's scaler refuses its gradients.
     """
     kept = {parameter: parameter.data for parameter in model.parameters() if parameter.requires_grad}
-    trainer = make(model=model, **options)
+    yield
     for parameter, data in kept.items():
         parameter.data = data.to(parameter.device)
-    return trainer
 
 
 def ended_state(checkpoint: Path, trainer: TrainerConfig) -> TrainerState | None:
