@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from medbot_exp import rundir
 from medbot_exp.config import RunConfig, TaskName, conf_directory
-from medbot_exp.errors import ConfigError, TrialPruned, resource_error
+from medbot_exp.errors import ConfigError, Interrupted, TrialPruned, resource_error
 from medbot_exp.explain import explain, misspelt_override
 from medbot_exp.processes import Processes, forget_place, launched, linger
 from medbot_exp.rules import typed
@@ -98,7 +98,10 @@ def perform(
         refuse_several(launched(), "a plan must be made by one process, whose GPU it is about")
         from medbot_exp.tasks import plan
 
-        plan.run(config, hydra_files)
+        try:
+            plan.run(config, hydra_files)
+        except KeyboardInterrupt as stop:
+            raise Interrupted("a plan writes nothing, so nothing is left of it") from stop
         directory.discard_empty()
         return 0.0
     from medbot_exp.sweep.job import current_trial
@@ -137,7 +140,10 @@ def entrypoint() -> None:
             if "task=plan" in overrides and {"-m", "--multirun"} & set(flags):
                 raise ConfigError("task=plan plans one run, but got -m; leave -m out, and give one value of each key")
             if is_chosen(overrides, "sweep") and not {"-m", "--multirun"} & set(flags):
-                print("medbot_exp: one run, with what +sweep= sets for its trials; to search, add -m", file=sys.stderr)
+                search = "leave out task=plan and add -m" if "task=plan" in overrides else "add -m"
+                print(
+                    f"medbot_exp: one run, with what +sweep= sets for its trials; to search, {search}", file=sys.stderr
+                )
             own = [*sweeper_of(flags, overrides), *place_of(processes, flags)]
             sys.argv[1:] = [*flags, *overrides, *own]  # Hydra's parser wants this order
             main()

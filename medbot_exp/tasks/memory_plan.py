@@ -108,12 +108,17 @@ def plan_elsewhere(config: RunConfig, outlined: Outline, rows: Longest) -> Memor
     if model is None:
         return None
     setting = Setting(
-        precision=Precision.bf16 if config.trainer.precision is Precision.auto else config.trainer.precision,
+        precision=precision_elsewhere(config.trainer.precision),
         weight_bytes=4 if config.model.dtype is Dtype.float32 else 2,
         cuda=True,
         liger=config.backend.name is BackendName.peft,
     )
     return MemoryPlan(config, model, rows, setting, free=None)
+
+
+def precision_elsewhere(precision: Precision) -> Precision:
+    """The arithmetic on a GPU that this machine does not have."""
+    return Precision.bf16 if precision is Precision.auto else precision
 
 
 def transformer_of(outlined: Outline) -> Transformer | None:

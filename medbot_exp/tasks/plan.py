@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
-from medbot_exp.config import BackendName, Precision, Quantization, RunConfig, Sharding
-from medbot_exp.device import find_device, needs_cuda, refuse_lacking, refuse_unfit
+from medbot_exp.config import BackendName, Quantization, RunConfig, Sharding
+from medbot_exp.device import find_device, needed_packages, needs_cuda, refuse_lacking, refuse_unfit
 from medbot_exp.errors import ConfigError
 from medbot_exp.lora import refuse_absent
 from medbot_exp.model import outline
@@ -18,7 +18,7 @@ from medbot_exp.processes import ALONE
 from medbot_exp.report.console import print_facts, stdout_console
 from medbot_exp.report.progress import duration, plural
 from medbot_exp.rundir import HydraFiles
-from medbot_exp.tasks.memory_plan import MemoryPlan, plan_elsewhere, plan_memory
+from medbot_exp.tasks.memory_plan import MemoryPlan, plan_elsewhere, plan_memory, precision_elsewhere
 from medbot_exp.tasks.start import Tokenized, quiet_libraries, read_questions, refuse_conflicts, tokenized
 from medbot_exp.training import backend, footprint
 from medbot_exp.training.allocator import keep_freed_memory
@@ -92,10 +92,9 @@ def run(config: RunConfig, hydra_files: HydraFiles) -> None:
         console.print(memory_table(memory))
     told = facts(config, rows, course, memory, machine_of(config, device, elsewhere))
     told["time"] = time_told(course, pace) if pace is not None else f"not timed: {why_untimed(config, elsewhere)}"
-    command = hydra_files.command(without=("task=", "task.rehearse="))
-    also = " and Unsloth" if config.backend.name is BackendName.unsloth else ""
-    where = f", on a machine with a CUDA GPU{also}" if elsewhere else ""
-    print_facts(console, told | {"to train": f"{command}{where}"})
+    if elsewhere:
+        told["needs"] = f"a CUDA GPU, and installed there: {', '.join(planned_packages(config))}"
+    print_facts(console, told | {"to train": hydra_files.command(without=("task=", "task."))})
 
 
 def refuse_unplanned(config: RunConfig) -> None:
@@ -150,6 +149,7 @@ def part_name(name: str, memory: MemoryPlan) -> str:
     more = {
         "weights": weights,
         "adapter": "float32",
+        "workspace": "of matrix products",
         "optimizer": memory.config.optimizer.name.name,
         "activations": f"{memory.config.trainer.batch_size} rows of {memory.rows.training} tokens",
         "held-out loss": f"{memory.config.trainer.eval_batch_size} rows of {memory.rows.held_out} tokens",
@@ -210,7 +210,12 @@ def machine_of(config: RunConfig, device: "torch.device", elsewhere: bool) -> st
     import torch
 
     if elsewhere:
-        precision = "bf16" if config.trainer.precision is Precision.auto else config.trainer.precision.name
         kernels = "" if config.backend.name is BackendName.unsloth else " and Liger's kernels"
-        return f"a CUDA GPU with {precision}{kernels}"
+        return f"a CUDA GPU with {precision_elsewhere(config.trainer.precision).name}{kernels}"
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "this machine's CPU"
+
+
+def planned_packages(config: RunConfig) -> list[str]:
+    """What must be installed for a run that takes as much memory as is planned for a GPU elsewhere."""
+    kernels = [] if config.backend.name is BackendName.unsloth else ["liger_kernel"]
+    return [*needed_packages(config), *kernels]

@@ -5,11 +5,12 @@ models have random weights and go the way of a whole run: files, backend, adapte
 """
 
 import logging
+import shutil
 import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -102,10 +103,7 @@ def pace_of(
     some, few = typical(rows, per_step), typical(held_out, config.trainer.eval_batch_size)
     precision = choose_precision(config.trainer.precision, device)
     stopwatch = Stopwatch()
-    cache_dir = Path(config.cache_dir).expanduser()  # it has room for models
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache_dir, prefix="rehearsal-") as scratch, quietly():
-        folder = Path(scratch)
+    with scratch_below(Path(config.cache_dir).expanduser()) as folder, quietly():
         small = short(config, folder / "model")
         write_model(outlined, layers, folder / "model", device)
         loaded = backend.load(small, outlined, Located(folder / "model", "random weights", ""), device)
@@ -124,6 +122,23 @@ def pace_of(
             held_out_loss(model, few, config.trainer.eval_batch_size, outlined.tokenizer.pad_token_id, precision)
             measured.append(time.perf_counter() - began)
     return Pace(stopwatch.step_seconds(), min(measured) * tokens(held_out) / tokens(few))
+
+
+@contextmanager
+def scratch_below(cache_dir: Path) -> Iterator[Path]:
+    """A folder in `cache_dir`, which has room for models, for the body alone; those of killed processes are removed."""
+    from filelock import FileLock, Timeout
+
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:
+        # A folder without a living owner is one whose lock can be had; none is made or looked at in between.
+        with FileLock(cache_dir / "rehearsals.lock"):
+            for left in cache_dir.glob("rehearsal-*"):
+                with suppress(Timeout), FileLock(left / ".lock", timeout=0):
+                    shutil.rmtree(left)
+            folder = Path(held.enter_context(tempfile.TemporaryDirectory(dir=cache_dir, prefix="rehearsal-")))
+            held.enter_context(FileLock(folder / ".lock"))
+        yield folder
 
 
 def short(config: RunConfig, directory: Path) -> RunConfig:

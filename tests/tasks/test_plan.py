@@ -63,8 +63,8 @@ def test_plan_for_a_gpu_that_is_elsewhere_says_the_memory_alone(told, tmp_path, 
     lines = told("model=directory", f"model.path={tmp_path / 'model'}", "model.quantization=nf4", *SMALL[1:])
     assert lines["run"] == "directory: backend=peft, on a CUDA GPU with bf16 and Liger's kernels"
     assert lines["time"] == "not timed: it needs a CUDA GPU, and this machine has none"
-    assert lines["in all"].strip().endswith("MiB") and "workspace" in lines
-    assert lines["to train"].endswith(", on a machine with a CUDA GPU")
+    assert lines["in all"].strip().endswith("MiB") and "workspace (of matrix products)" in lines
+    assert lines["needs"] == "a CUDA GPU, and installed there: bitsandbytes, liger_kernel"
     assert "fits" not in lines
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from filelock import FileLock
 
 from medbot_exp.data.prepare import TokenizedRows
 from medbot_exp.model import outline
@@ -38,7 +39,7 @@ def test_more_layers_and_more_rows_take_longer_and_nothing_is_left(compose, tmp_
     assert 0 < few.step < more.step and 0 < few.held_out < more.held_out
     wide = replace(config, trainer=replace(config.trainer, batch_size=8))
     assert rehearsal.pace_of(wide, outlined, 8, rows, rows, CPU).step > 1.5 * more.step
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob("rehearsal-*")) == []
 
 
 def test_stop_ends_it_and_nothing_is_left(compose, tmp_path, monkeypatch):
@@ -47,4 +48,14 @@ def test_stop_ends_it_and_nothing_is_left(compose, tmp_path, monkeypatch):
     rows = TokenizedRows([[5] * 30] * 4, [[0] * 10 + [1] * 20] * 4, 0, 0, from_cache=False)
     with pytest.raises(KeyboardInterrupt):
         rehearsal.rehearse(config, outline(config.model, tmp_path), rows, rows, CPU)
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob("rehearsal-*")) == []
+
+
+def test_scratch_of_killed_processes_goes_and_that_of_others_stays(tmp_path):
+    for name in ("rehearsal-killed", "rehearsal-alive"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ".lock").touch()  # as the folder of either has it: a killed process lets go
+    with FileLock(tmp_path / "rehearsal-alive" / ".lock"), rehearsal.scratch_below(tmp_path) as folder:
+        assert folder.is_dir()
+        assert sorted(path.name for path in tmp_path.glob("rehearsal-*")) == sorted(["rehearsal-alive", folder.name])
+    assert not folder.exists() and (tmp_path / "rehearsal-alive").is_dir()
