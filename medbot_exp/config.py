@@ -135,6 +135,28 @@ class TrackingMode(Enum):
     offline = "offline"
 
 
+class Method(Enum):
+    """How a model answers: it writes, or each option is as good as it is likely."""
+
+    generate = "generate"
+    loglikelihood = "loglikelihood"
+
+
+class Ask(Enum):
+    """Whose words a question is put in: those of the run's prompt, or of lm-evaluation-harness."""
+
+    run = "run"
+    harness = "harness"
+
+
+class OptionOrder(Enum):
+    """Of an item's options: as published, shuffled by the item and the seed, or all four turns of the circle."""
+
+    published = "published"
+    shuffled = "shuffled"
+    cyclic = "cyclic"
+
+
 class Direction(Enum):
     minimize = "minimize"
     maximize = "maximize"
@@ -292,7 +314,35 @@ class TrackingConfig:
 
 @dataclass
 class BenchmarkConfig:
+    """A benchmark: its questions, how they are put, how answers are taken.
+
+    Attributes:
+        path: of a local file in the publisher's own format, instead of the hub.
+        fingerprint: sha256 of the questions as read; others are refused.
+        shots: worked examples in front of each question, from `shots_path`, or the hub's `shots_split`.
+        seed: of the order of options, and of the choice of shots.
+        temperature: 0 is greedy.
+    """
+
+    path: str | None
+    hub: str | None
+    hub_config: str | None
+    split: str | None
+    revision: str | None
+    fingerprint: str | None
     limit: int | None
+    method: Method
+    ask: Ask
+    order: OptionOrder
+    seed: int
+    shots: int
+    shots_path: str | None
+    shots_split: str | None
+    batch_size: int
+    thinking_tokens: int
+    answer_tokens: int
+    temperature: float
+    top_p: float
 
 
 @dataclass

@@ -1,0 +1,42 @@
+"""A multiple-choice question, whichever benchmark it is of."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Item:
+    """A question with its options, one of which is right.
+
+    Attributes:
+        id: unique within its benchmark, and the same each time it is read.
+        context: what is to be read before the question (PubMedQA's abstract); empty where there is nothing.
+        options: the text of each by its key, in the order that they are shown in: A, B, C, D, or yes, no, maybe.
+        label: the key of the right one.
+        group: items of one group (a subject) vary together; None where the item stands alone.
+        tags: what is to be told apart in the results: negated, all_of_the_above, multi.
+    """
+
+    id: str
+    question: str
+    options: dict[str, str]
+    label: str
+    context: str = ""
+    group: str | None = None
+    tags: tuple[str, ...] = ()
+
+    @property
+    def hash(self) -> str:
+        """sha256 of what is asked and what is right, as 64 hex digits: the same item in the same order of options."""
+        asked = [self.context, self.question, list(self.options.items()), self.label]
+        return hashlib.sha256(json.dumps(asked, ensure_ascii=False).encode()).hexdigest()
+
+
+def fingerprint(items: Sequence[Item]) -> str:
+    """sha256 of the items in their order, as 64 hex digits."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(json.dumps(asdict(item), sort_keys=True, ensure_ascii=False).encode())
+    return digest.hexdigest()
