@@ -1,0 +1,63 @@
+"""What of a completion is the reply: without the thought, what another turn adds, and the marks of a format."""
+
+import re
+import unicodedata
+
+from medbot_exp.prompt import END_THINK, THINK
+
+# What a chat template's assistant turn begins with, where a model writes it out itself.
+OWN_TURN = re.compile(
+    r"\s*(?:<\|im_start\|>\s*assistant|<\|start_header_id\|>\s*assistant\s*<\|end_header_id\|>"
+    r"|#+\s*response:?|assistant:|(?:<s>\s*)?\[INST\].*?\[/INST\])\s*",
+    re.I,
+)
+# Where another turn begins: of an invented user, or of the next question of a worked example.
+NEXT_TURN = re.compile(
+    r"<\|(?:im_end|eot_id|endoftext|end_of_text|end)\|>|<｜end▁of▁sentence｜>|</s>|\[/?INST\]"
+    r"|<\|im_start\|>\s*user|<\|start_header_id\|>\s*user"
+    r"|\n\s*(?:user|human|student|patient|context)\s*:"
+    r"|\n\s*#{1,4}\s*(?:instruction|question|input)\b|\n\s*(?:next )?(?:question|q)\s*\d*\s*[:.]",
+    re.I,
+)
+# A question that the model asks itself: a line that asks, and options below it.
+NEXT_QUESTION = re.compile(r"\n[^\n]*(?:\?|:|\bis|\bare)\s*\n\s*\(?A[.):]\s[^\n]*\n\s*\(?B[.):]\s", re.I)
+# Each with what is read in its place.
+MARKUP = {
+    r"~~[^~\n]*~~": "",  # struck through
+    r"<0x0A>|</?(?:p|div|li|br|ul)\b[^>]*>": "\n",
+    r"\\boxed\s*\{|<\s*(?:answer|choice|final_answer|final|option)\s*>": " answer: {",
+    r"\\q?quad\b|<\|[^|<>]*\|>|<｜[^<>]*｜>|</?[a-z_]+\d?\s*/?>": " ",
+    r"\\(?:text|textbf|mathbf|mathrm|textit|mbox)\b|[*`$#>~]|__|\\[\[\]()]|(?m:^\s*-{3,}\s*$)": "",
+    r"\bmm\s+Hg\b": "mmHg",
+}
+
+
+def behind_thought(completion: str, opened: bool) -> str | None:
+    """What stands behind the last `</think>`: all where nothing was thought, None where a thought is not closed.
+
+    The opening tag may be missing, as chat templates put it into the prompt and some servers drop it.
+
+    Args:
+        opened: the prompt ended inside a thought.
+    """
+    _, closing, reply = completion.rpartition(END_THINK)
+    return None if THINK in reply or (opened and not closing) else reply
+
+
+def plain(reply: str) -> str:
+    """`reply` up to the next turn, in plain letters and without marks of markdown, LaTeX, HTML or XML."""
+    text = unicodedata.normalize("NFKC", reply).replace("\u2019", "'")
+    own = OWN_TURN.match(text)
+    text = text[own.end() :] if own else text
+    for other in (NEXT_TURN, NEXT_QUESTION):
+        found = other.search(text, pos=first_word(text))
+        text = text[: found.start()] if found else text
+    for mark, read in MARKUP.items():
+        text = re.sub(mark, read, text, flags=re.I)
+    return text.strip()
+
+
+def first_word(text: str) -> int:
+    """Where `text` has begun to say something."""
+    found = re.search(r"\w", text)
+    return found.end() if found else 0
