@@ -23,16 +23,16 @@ NAMED_AFTER = (
 # What can follow "A" where it is an option; behind an article there is a thing.
 FOLLOWS_A_CHOICE = (
     "is was are and or but because would could may might can cannot does has seems appears remains fits explains "
-    "describes refers it\\s+is then if since as for given due rather over followed with in by only alone too also not "
+    "describes refers it\\s+is then if since as for given due rather than over followed with in by only alone too also not "
     "hat ist est es è oder und et y ou o"
 )
 # What calls a letter an option, in the languages that models answer in.
 CALLED_OPTION = (
-    "options? choices? answers? letters? alternatives? ans antwort(?:möglichkeit)? réponse reponse respuesta opción "
+    "opt options? choices? answers? letters? alternatives? ans antwort(?:möglichkeit)? réponse reponse respuesta opción "
     "opcion opção opcao alternativa resposta risposta opzione antwoord optie вариант ответ 选项 选 答案 選択肢 "
     "보기 정답 विकल्प उत्तर الخيار الإجابة svar odpowiedź cevap"
 )
-LETTER = re.compile(r"(?<![A-Za-z0-9À-ÿ'’\-+/.])([A-Za-z])(?![A-Za-z0-9À-ÿ'’\-+])")
+LETTER = re.compile(r"(?<![A-Za-z0-9À-ÿ\-–+/.])(?<![A-Za-z]['’])([A-Za-z])(?![A-Za-z0-9À-ÿ\-–+]|['’][a-z])")
 ALL_OF_THEM = re.compile(
     r"\b(?:all|any) (?:of )?(?:the above|these|them|the options|the choices)\b(?: options| choices)?", re.I
 )
@@ -42,16 +42,16 @@ NONE_OF_THEM = re.compile(
 SAID_AS = {
     "yes": r"yes|是的|是|oui|ja|sí|sim",
     "no": r"no|否|不是|non|nein|não",
-    "maybe": r"maybe|perhaps|可能|也许|peut-être|vielleicht|quizás|talvez",
+    "maybe": r"maybe(?! not)|perhaps|可能|也许|peut-être|vielleicht|quizás|talvez",
 }
 # What yes, no and maybe stand between where they answer: a sentence's ends, and words that give or join answers.
 BEFORE_AN_ANSWER = re.compile(
-    r"(?:^|[\n.:;,!?(\[{\"'“。，：/是为]|\b(?:between|probably|likely|definitely|clearly|on|is|be|say|answer|and|or|not"
+    r"(?:^|[\n.:;,!?(\[{\"'“。，：/是为]|\b(?:between|probably|likely|definitely|clearly|on|with|is|be|say|answer|and|or|not"
     r"|would|lean to|therefore|thus|so|hence|decision))\W*$",
     re.I,
 )
 BEHIND_AN_ANSWER = re.compile(
-    r"\s*(?:$|[.,;:!?)\]}\"'”/|\n—–。，]|-\s|(?:or|and|but|because|since|as|given)\b|✅)", re.I
+    r"\s*(?:$|[.,;:!?)\]}\"'”/|\n—–。，]|-\s|(?:or|and|but|because|since|as|given|to)\b|✅)", re.I
 )
 
 
@@ -64,7 +64,7 @@ PART_OF_A_NAME = re.compile(rf"(?:^|[^\w]){words(NAMED_BY_LETTER)}\s$", re.I)
 NAME_GOES_ON = re.compile(rf"\s{words(NAMED_AFTER)}\b", re.I)
 CHOICE_GOES_ON = re.compile(rf"\s{words(FOLLOWS_A_CHOICE)}\b")
 CALLED = re.compile(rf"(?:^|[^\w]){words(CALLED_OPTION)}\s*(?:is|es|est|ist|é|è|是|为|は|은|는)?\W{{0,3}}$", re.I)
-OPENED, CLOSED = re.compile(r"[(\[{<「『《【\"'“]\s*$"), re.compile(r"\s*[)\]}>」』》】\"'”]")
+OPENED, CLOSED = re.compile(r"[(\[{<「『《【\"'“‘]\s*$"), re.compile(r"\s*[)\]}>」』》】\"'”’]")
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def spaced(tokens: Sequence[str]) -> str:
         before = r"(?<!\w)"
     if last.isascii() and last.isalnum():
         behind = r"(?!\w|[.,]\d)"
-    return before + r"[\s\-,'’()]*(?:(?:a|an|the)\s+)?".join(parts) + behind
+    return before + r"[\s\-,'’()]*(?:(?:a|an|the|is|are)\s+)?".join(parts) + behind
 
 
 def find_words(text: str, options: Mapping[str, str]) -> list[Mention]:

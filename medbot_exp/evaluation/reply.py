@@ -40,7 +40,8 @@ def behind_thought(completion: str, opened: bool) -> str | None:
     Args:
         opened: the prompt ended inside a thought.
     """
-    _, closing, reply = completion.rpartition(END_THINK)
+    # In backticks a tag is spoken of.
+    _, closing, reply = re.sub(r"`</?think>`", "", completion).rpartition(END_THINK)
     return None if THINK in reply or (opened and not closing) else reply
 
 
