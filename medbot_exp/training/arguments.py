@@ -44,7 +44,8 @@ def training_arguments(
         use_cpu=device.type == "cpu",
         gradient_checkpointing=trainer.gradient_checkpointing,
         use_liger_kernel=kernels.liger.use,
-        padding_free=kernels.padding_free.use,
+        # Unsloth takes False for a wish, and None for leave to choose.
+        padding_free=None if kernels.padding_free is None else kernels.padding_free.use,
         logging_steps=trainer.logging_steps,
         logging_nan_inf_filter=False,
         eval_strategy="steps",

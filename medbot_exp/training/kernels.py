@@ -30,11 +30,12 @@ class Kernels:
     """What a training step runs through besides the model's own layers.
 
     Attributes:
-        padding_free: rows laid end to end, which FlashAttention's kernels for rows of several lengths take.
+        padding_free: rows laid end to end, which FlashAttention's kernels for rows of several lengths take; None
+            leaves the choice to Unsloth.
     """
 
     liger: Choice
-    padding_free: Choice
+    padding_free: Choice | None
 
 
 def choose(config: RunConfig, device: "torch.device", model_type: str, processes: int = 1) -> Kernels:
@@ -48,11 +49,12 @@ def choose(config: RunConfig, device: "torch.device", model_type: str, processes
     )
     level = logging.INFO if device.type == "cuda" else logging.DEBUG
     for name, choice in (("Liger's kernels are", kernels.liger), ("batches without padding are", kernels.padding_free)):
-        log.log(level, "%s %s: %s", name, "used" if choice.use else "not used", choice.reason)
+        if choice is not None:
+            log.log(level, "%s %s: %s", name, "used" if choice.use else "not used", choice.reason)
     return kernels
 
 
-def choose_padding_free(config: RunConfig, model_type: str, processes: int) -> Choice:
+def choose_padding_free(config: RunConfig, model_type: str, processes: int) -> Choice | None:
     """Whether the rows of a batch are laid end to end instead of being filled up to the longest of them.
 
     FlashAttention's kernels for rows of several lengths keep each row's attention to itself; others would compute
@@ -60,7 +62,7 @@ def choose_padding_free(config: RunConfig, model_type: str, processes: int) -> C
     and a recurrent layer carries its state across: those that are known to keep rows apart are ROWS_APART.
     """
     if config.backend.name is BackendName.unsloth:
-        return Choice(False, "Unsloth decides that itself")
+        return None
     if config.model.attention is not Attention.flash_attention_2:
         return Choice(False, f"they need model.attention=flash_attention_2, and it is {config.model.attention.name}")
     if model_type not in ROWS_APART:

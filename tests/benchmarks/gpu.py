@@ -43,7 +43,8 @@ SHAPES = {
     },
 }
 WARM_UP = 3  # steps that compile and choose kernels
-ROWS = 64
+HELD_OUT = 2
+ROWS = 64 + HELD_OUT  # those to train on fill every step of one epoch
 # A plain question and answer, byte for byte: prompt=direct, and the end token.
 FRAME = len("### Question\n\n\n### Answer\n") + 1
 MODULES = "[q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj]"
@@ -120,7 +121,13 @@ def words_of(
     """The overrides of a run."""
     return [
         *(f"backend={backend}", "model=directory", f"model.path={model}", f"model.quantization={quantization}"),
-        *("data=file", f"data.path={rows}", "data.columns.reasoning=null", "data.validation=2", "prompt=direct"),
+        *(
+            "data=file",
+            f"data.path={rows}",
+            "data.columns.reasoning=null",
+            f"data.validation={HELD_OUT}",
+            "prompt=direct",
+        ),
         *(f"lora.target_modules={MODULES}", "lora.r=16", "optimizer=adamw_8bit", "optimizer.lr=2.0e-4"),
         *(f"trainer.max_steps={steps}", f"trainer.batch_size={batch}", f"trainer.eval_steps={steps}"),
         *(f"trainer.checkpoint_steps={steps}", "trainer.gradient_checkpointing=true", "trainer.samples=0"),

@@ -64,3 +64,4 @@ def test_kernels_are_asked_for_where_they_were_chosen(compose, asked, use):
     config, chosen = compose("model=tiny"), Choice(use, "")
     assert asked(config, replace(PLAIN, liger=chosen)).use_liger_kernel is use
     assert asked(config, replace(PLAIN, padding_free=chosen)).padding_free is use
+    assert asked(config, replace(PLAIN, padding_free=None)).padding_free is None  # as bare Unsloth is given it

@@ -39,7 +39,6 @@ def test_liger_is_used_for_the_models_that_it_knows():
         (["trainer.batch_size=1"], "llama", 1, False, "nothing to pad"),
         ([], "jamba", 1, False, "type jamba is not known"),
         (["model.attention=sdpa"], "llama", 1, False, "need model.attention=flash_attention_2, and it is sdpa"),
-        (["backend=unsloth"], "llama", 1, False, "Unsloth decides"),
     ],
 )
 def test_rows_are_laid_end_to_end_where_attention_keeps_them_apart(
@@ -47,7 +46,12 @@ def test_rows_are_laid_end_to_end_where_attention_keeps_them_apart(
 ):
     asked = ["model=directory", "model.path=model", "model.attention=flash_attention_2", "trainer.batch_size=2"]
     choice = choose_padding_free(compose(*asked, *overrides), model_type, processes)
-    assert choice.use is use and reason in choice.reason
+    assert choice is not None and choice.use is use and reason in choice.reason
+
+
+def test_layout_of_batches_is_left_to_unsloth(compose):
+    config = compose("backend=unsloth", "model=directory", "model.path=model", "model.attention=flash_attention_2")
+    assert choose_padding_free(config, "llama", 1) is None
 
 
 @pytest.mark.parametrize("model_type", ROWS_APART)
