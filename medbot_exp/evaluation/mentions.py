@@ -23,15 +23,17 @@ NAMED_AFTER = (
 # What can follow "A" where it is an option; behind an article there is a thing.
 FOLLOWS_A_CHOICE = (
     "is was are and or but because would could may might can cannot does has seems appears remains fits explains "
-    "describes refers it\\s+is then if since as for given due rather than over followed with in by only alone too also not "
-    "hat ist est es è oder und et y ou o"
+    "describes refers it\\s+is then if since as for given due rather than over followed with in by only alone too also "
+    "not hat ist est es è oder und et y ou o"
 )
 # What calls a letter an option, in the languages that models answer in.
 CALLED_OPTION = (
-    "opt options? choices? answers? letters? alternatives? ans antwort(?:möglichkeit)? réponse reponse respuesta opción "
-    "opcion opção opcao alternativa resposta risposta opzione antwoord optie вариант ответ 选项 选 答案 選択肢 "
+    "opt options? choices? answers? letters? alternatives? ans antwort(?:möglichkeit)? réponse reponse respuesta "
+    "opción opcion opção opcao alternativa resposta risposta opzione antwoord optie вариант ответ 选项 选 答案 選択肢 "
     "보기 정답 विकल्प उत्तर الخيار الإجابة svar odpowiedź cevap"
 )
+BY_PLACE = re.compile(r"\b(first|second|third|fourth|fifth)\s+(?:option|choice|answer|alternative)\b", re.I)
+PLACES = ("first", "second", "third", "fourth", "fifth")
 LETTER = re.compile(r"(?<![A-Za-z0-9À-ÿ\-–+/.])(?<![A-Za-z]['’])([A-Za-z])(?![A-Za-z0-9À-ÿ\-–+]|['’][a-z])")
 ALL_OF_THEM = re.compile(
     r"\b(?:all|any) (?:of )?(?:the above|these|them|the options|the choices)\b(?: options| choices)?", re.I
@@ -90,7 +92,7 @@ def find_mentions(text: str, options: Mapping[str, str]) -> list[Mention]:
     by_text = find_texts(text, options)
     by_letter = [
         mention
-        for mention in find_letters(text, options)
+        for mention in (*find_letters(text, options), *find_places(text, options))
         if not any(other.start <= mention.start and mention.end <= other.end for other in by_text)
     ]
     return sorted(by_text + by_letter, key=lambda mention: mention.start)
@@ -112,6 +114,14 @@ def find_letters(text: str, options: Mapping[str, str]) -> Iterator[Mention]:
         if is_option and (key in options or (key <= "J" and (closed or called))):
             start = opened.start() if opened and closed else found.start()
             yield Mention(start, found.end() + (closed.end() if closed else 0), key, by_letter=True)
+
+
+def find_places(text: str, options: Mapping[str, str]) -> Iterator[Mention]:
+    """The options that `text` counts: the second option."""
+    for found in BY_PLACE.finditer(text):
+        place = PLACES.index(found[1].lower())
+        if place < len(options):
+            yield Mention(found.start(), found.end(), list(options)[place], by_letter=True)
 
 
 def stands_alone(letter: str, before: str, behind: str) -> bool:
