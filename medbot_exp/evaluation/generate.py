@@ -1,91 +1,174 @@
-"""Answers in writing: greedy, batched, with a budget for the reasoning."""
+"""Replies in writing: batched, greedy or sampled, with a budget for the thought."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from medbot_exp.config import Precision
 from medbot_exp.evaluation.score import inference
-from medbot_exp.prompt import END_THINK, slot_tokens
+from medbot_exp.prompt import END_THINK, THINK, slot_tokens
 
 
 @dataclass(frozen=True)
-class Answer:
+class Reply:
     """What a model wrote.
 
     Attributes:
-        text: the whole completion, reasoning included, without the end token.
-        forced: the budget ran out inside the reasoning, so `</think>` was put there for the model.
+        text: the whole completion, thought included, without the end token.
+        forced: the budget ran out inside the thought, so it was closed for the model.
         ended: the model ended by itself.
+        tokens: that the model wrote, the end token included; those that closed the thought for it are not its own.
     """
 
     text: str
     forced: bool
     ended: bool
+    tokens: int
 
 
-def write_answers(
+@dataclass(frozen=True)
+class Budget:
+    """How many tokens a model may write.
+
+    Attributes:
+        thinking: before a thought that is open is closed for it; 0 where no thought is expected.
+        answer: behind that.
+        closing: what an open thought is closed with.
+    """
+
+    thinking: int
+    answer: int
+    closing: str = f"\n{END_THINK}\n\n"
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How the next token is chosen.
+
+    Attributes:
+        temperature: 0 takes the likeliest token.
+        top_p: the share of the probability that is drawn from.
+        seed: of the draws.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+    @contextmanager
+    def seeded(self) -> Iterator[None]:
+        """Draw from `seed` in the body, and leave the generators as they were."""
+        import torch
+
+        with torch.random.fork_rng(enabled=bool(self.temperature)):
+            if self.temperature:
+                torch.manual_seed(self.seed)
+            yield
+
+    def options(self) -> dict[str, Any]:
+        """What transformers' `generate` takes; a checkpoint's own settings do not apply."""
+        if not self.temperature:
+            return {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        return {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
+
+
+GREEDY = Decoding()
+
+
+def write_replies(
     model: Any,
     tokenizer: Any,
     prompts: Sequence[Sequence[int]],
-    reasoning: bool,
-    thinking_tokens: int,
-    answer_tokens: int,
+    thinks: Sequence[bool],
+    budget: Budget,
     precision: Precision,
-) -> list[Answer]:
-    """The greedy completion of each of `prompts` (token ids).
+    decoding: Decoding = GREEDY,
+) -> list[Reply]:
+    """The completion of each of `prompts` (token ids), all in one batch.
 
-    With `reasoning`, at most `thinking_tokens` pass before `</think>` is forced; then at most
-    `answer_tokens` follow. Without, at most `answer_tokens` in all.
+    A thought that is open when `budget.thinking` is spent is closed; in any case at most `budget.answer` tokens follow.
+
+    Args:
+        thinks: of each, whether its reply begins in a thought even where the model does not open one.
     """
     if not prompts:
         return []
-    if not reasoning:
-        written = continue_greedily(model, tokenizer, prompts, answer_tokens, precision)
-        return [Answer(decode(tokenizer, ids), False, tokenizer.eos_token_id in ids) for ids in written]
-    thoughts = continue_greedily(model, tokenizer, prompts, thinking_tokens, precision)
-    closing = slot_tokens(f"\n{END_THINK}\n\n", tokenizer)
-    ended = [tokenizer.eos_token_id in ids for ids in thoughts]
-    forced = [not stop and END_THINK not in decode(tokenizer, ids) for ids, stop in zip(thoughts, ended, strict=True)]
-    begun = [[*ids, *closing] if force else list(ids) for ids, force in zip(thoughts, forced, strict=True)]
-    unfinished = [index for index, stop in enumerate(ended) if not stop]
-    if unfinished:
-        contexts = [[*prompts[index], *begun[index]] for index in unfinished]
-        rest = continue_greedily(model, tokenizer, contexts, answer_tokens, precision)
-        for index, ids in zip(unfinished, rest, strict=True):
-            begun[index] += ids
-            ended[index] = tokenizer.eos_token_id in ids
-    return [Answer(decode(tokenizer, ids), force, stop) for ids, force, stop in zip(begun, forced, ended, strict=True)]
+    with decoding.seeded():
+        if not budget.thinking:
+            written = continuations(model, tokenizer, prompts, budget.answer, precision, decoding)
+            return [reply_of(tokenizer, ids, [], ended) for ids, ended in written]
+        thoughts = continuations(model, tokenizer, prompts, budget.thinking, precision, decoding)
+        closing = slot_tokens(budget.closing, tokenizer)
+        begun = [
+            closing if not ended and is_open(decode(tokenizer, ids), thinking) else []
+            for (ids, ended), thinking in zip(thoughts, thinks, strict=True)
+        ]
+        unfinished = [index for index, (_, ended) in enumerate(thoughts) if not ended]
+        contexts = [[*prompts[index], *thoughts[index][0], *begun[index]] for index in unfinished]
+        rest = continuations(model, tokenizer, contexts, budget.answer, precision, decoding) if contexts else []
+    finished = dict(zip(unfinished, rest, strict=True))
+    replies = []
+    for index, (ids, ended) in enumerate(thoughts):
+        more, ended = finished.get(index, ([], ended))
+        replies.append(reply_of(tokenizer, ids, begun[index], ended, more))
+    return replies
 
 
-def continue_greedily(
-    model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], limit: int, precision: Precision
-) -> list[list[int]]:
-    """Up to `limit` new token ids behind each prompt, up to and with the end token; padded on the left."""
+def is_open(text: str, thinking: bool) -> bool:
+    """Whether `text` ends inside a thought, which it began in where `thinking`."""
+    _, closed, rest = text.rpartition(END_THINK)
+    return THINK in rest or (thinking and not closed)
+
+
+def reply_of(tokenizer: Any, ids: list[int], closing: list[int], ended: bool, more: Sequence[int] = ()) -> Reply:
+    """The reply of `ids`, a thought closed for the model with `closing`, and what it wrote behind that."""
+    return Reply(decode(tokenizer, [*ids, *closing, *more]), bool(closing), ended, len(ids) + len(more))
+
+
+def continuations(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    limit: int,
+    precision: Precision,
+    decoding: Decoding,
+) -> list[tuple[list[int], bool]]:
+    """Up to `limit` new token ids behind each prompt, to and with an end token, and whether there is one.
+
+    Prompts are padded on the left.
+    """
     import torch
 
     width = max(map(len, prompts))
     ids = torch.tensor([[*[tokenizer.pad_token_id] * (width - len(row)), *row] for row in prompts], device=model.device)
     attention = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts], device=model.device)
+    ends = end_tokens(model, tokenizer)
     with inference(model, precision):
         output = model.generate(
             input_ids=ids,
             attention_mask=attention,
             max_new_tokens=limit,
-            do_sample=False,
-            # The checkpoint's sampling defaults do not apply to greedy decoding; left in, they warn.
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            eos_token_id=tokenizer.eos_token_id,
+            eos_token_id=sorted(ends),
             pad_token_id=tokenizer.pad_token_id,
+            **decoding.options(),
         )
-    return [until_end(row, tokenizer.eos_token_id) for row in output[:, width:].tolist()]
+    return [until_end(row, ends) for row in output[:, width:].tolist()]
 
 
-def until_end(ids: list[int], end: int) -> list[int]:
-    """`ids` up to and with the first `end`."""
-    return ids[: ids.index(end) + 1] if end in ids else ids
+def end_tokens(model: Any, tokenizer: Any) -> set[int]:
+    """The tokens that end a reply: the tokenizer's, and those that the checkpoint names (an end of turn)."""
+    named = getattr(model.generation_config, "eos_token_id", None)
+    others = named if isinstance(named, list) else [] if named is None else [named]
+    return {tokenizer.eos_token_id, *others}
+
+
+def until_end(ids: list[int], ends: set[int]) -> tuple[list[int], bool]:
+    """`ids` up to and with the first of `ends`, and whether there is one."""
+    for place, token in enumerate(ids):
+        if token in ends:
+            return ids[: place + 1], True
+    return ids, False
 
 
 def decode(tokenizer: Any, ids: Sequence[int]) -> str:

@@ -10,7 +10,7 @@ from medbot_exp.data.example import Example
 from medbot_exp.data.prepare import TokenizedRows
 from medbot_exp.errors import DivergenceError
 from medbot_exp.evaluation.benchmarks import cases
-from medbot_exp.evaluation.generate import write_answers
+from medbot_exp.evaluation.generate import Budget, write_replies
 from medbot_exp.evaluation.score import held_out_loss, held_out_metrics
 from medbot_exp.processes import Processes
 from medbot_exp.prompt import prompt_tokens, render
@@ -66,13 +66,13 @@ class Exam:
 
     def write(self, model: Any, phase: str) -> list[dict[str, Any]]:
         """The rows of predictions/samples.jsonl, with the written answers of `model` as it is under `phase`."""
-        answers = write_answers(
+        thinking = self.trainer.sample_thinking_tokens if self.prompt.reasoning else 0
+        answers = write_replies(
             model,
             self.tokenizer,
             [self.question_tokens(example) for example in self.sampled],
-            self.prompt.reasoning,
-            self.trainer.sample_thinking_tokens,
-            self.trainer.sample_answer_tokens,
+            [self.prompt.reasoning] * len(self.sampled),
+            Budget(thinking, self.trainer.sample_answer_tokens),
             self.precision,
         )
         known = {row["id"]: row for row in self.record.predictions("samples")}

@@ -1,11 +1,11 @@
-"""Greedy answers: what ends them, what is forced, and that neighbours in a batch do not matter."""
+"""Replies: what ends them, what is forced, and that neighbours in a batch do not matter."""
 
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from medbot_exp.config import Precision
-from medbot_exp.evaluation.generate import Answer, write_answers
+from medbot_exp.evaluation.generate import Budget, Decoding, Reply, write_replies
 
 END = ""
 # Which character follows which. From "q" on the model thinks for ever, from "a" it stops, from "!" it closes
@@ -53,11 +53,17 @@ def scripted(tokenizer):
 
 @pytest.fixture
 def ask(scripted, tokenizer):
-    """Answers of the scripted model to texts."""
+    """Replies of the scripted model to texts: (text, forced, ended)."""
 
-    def asked(*texts: str, reasoning: bool = True, thinking_tokens: int = 20, answer_tokens: int = 6) -> list[Answer]:
-        prompts = [tokenizer(text)["input_ids"] for text in texts]
-        return write_answers(scripted, tokenizer, prompts, reasoning, thinking_tokens, answer_tokens, Precision.fp32)
+    def asked(*texts: str, thinks: bool = True, thinking_tokens: int = 20, answer_tokens: int = 6) -> list[tuple]:
+        return [
+            (reply.text, reply.forced, reply.ended) for reply in written(*texts, thinks, thinking_tokens, answer_tokens)
+        ]
+
+    def written(*texts_and_budget):
+        *texts, thinks, thinking_tokens, answer_tokens = texts_and_budget
+        prompts, budget = [tokenizer(text)["input_ids"] for text in texts], Budget(thinking_tokens, answer_tokens)
+        return write_replies(scripted, tokenizer, prompts, [thinks] * len(texts), budget, Precision.fp32)
 
     return asked
 
@@ -65,47 +71,48 @@ def ask(scripted, tokenizer):
 class TestReasoning:
     @pytest.mark.parametrize("budget", [1, 5, 12])
     def test_spent_budget_forces_the_end_of_the_block_and_an_answer(self, ask, budget):
-        assert ask("q", thinking_tokens=budget) == [Answer("q" * budget + "\n</think>\n\nY", forced=True, ended=True)]
+        assert ask("q", thinking_tokens=budget) == [("q" * budget + "\n</think>\n\nY", True, True)]
 
     def test_model_that_closes_the_block_itself_is_not_forced(self, ask):
         # </think> takes 8 tokens; the budget ends right behind it, and the answer goes on from there.
-        assert ask("!", thinking_tokens=9) == [Answer("</think>\nY", forced=False, ended=True)]
+        assert ask("!", thinking_tokens=9) == [("</think>\nY", False, True)]
 
     def test_model_that_ends_inside_the_block_is_left_alone(self, ask):
-        assert ask("a") == [Answer("b", forced=False, ended=True)]
+        assert ask("a") == [("b", False, True)]
 
     def test_answer_has_its_own_budget(self, ask):
         (answer,) = ask("!", thinking_tokens=9, answer_tokens=2)
-        assert answer == Answer("</think>\nY", forced=False, ended=True)
+        assert answer == ("</think>\nY", False, True)
         (cut,) = ask("!", thinking_tokens=8, answer_tokens=1)  # the line break is all that fits
-        assert cut == Answer("</think>", forced=False, ended=False)
+        assert cut == ("</think>", False, False)
 
     def test_rows_of_one_batch_go_their_own_ways(self, ask):
         texts = ("a much longer question q", "a", "two words !")
         together = ask(*texts, thinking_tokens=9)
         assert together == [ask(text, thinking_tokens=9)[0] for text in texts]
-        assert [answer.forced for answer in together] == [True, False, False]
+        assert [forced for _, forced, _ in together] == [True, False, False]
 
 
 class TestWithoutReasoning:
     def test_budget_of_the_answer_is_all_there_is(self, ask):
-        assert ask("\t", reasoning=False, answer_tokens=4) == [Answer("zzzz", forced=False, ended=False)]
+        assert ask("\t", thinking_tokens=0, answer_tokens=4) == [("zzzz", False, False)]
 
     def test_ended_row_stops_while_its_neighbour_goes_on(self, ask):
-        answers = ask("a", "long \t", reasoning=False, answer_tokens=5)
-        assert answers == [Answer("b", forced=False, ended=True), Answer("zzzzz", forced=False, ended=False)]
+        answers = ask("a", "long \t", thinking_tokens=0, answer_tokens=5)
+        assert answers == [("b", False, True), ("zzzzz", False, False)]
 
     def test_end_token_is_no_part_of_the_text(self, ask):
-        assert ask("b", reasoning=False) == [Answer("", forced=False, ended=True)]
+        assert ask("b", thinking_tokens=0) == [("", False, True)]
 
 
-@pytest.mark.parametrize("reasoning", [True, False])
-def test_batched_equals_one_at_a_time(model, tokenizer, reasoning):
+@pytest.mark.parametrize("thinking", [12, 0])
+def test_batched_equals_one_at_a_time(model, tokenizer, thinking):
     """With attention at work, unlike in the scripted model: padding on the left must be invisible."""
     texts = ("Fever?", "A 54-year-old man has crushing chest pain. What now?", "Häm?", "Why does the patient cough?")
     prompts = [tokenizer(text)["input_ids"] for text in texts]
-    together = write_answers(model, tokenizer, prompts, reasoning, 12, 8, Precision.fp32)
-    alone = [write_answers(model, tokenizer, [prompt], reasoning, 12, 8, Precision.fp32)[0] for prompt in prompts]
+    budget = Budget(thinking, 8)
+    together = write_replies(model, tokenizer, prompts, [True] * len(prompts), budget, Precision.fp32)
+    alone = [write_replies(model, tokenizer, [prompt], [True], budget, Precision.fp32)[0] for prompt in prompts]
     assert together == alone
     # All prompts end alike: answers that differ show that what stands further back was seen.
     assert len({answer.text for answer in together}) == len(texts)
@@ -117,23 +124,54 @@ def test_greedy_answer_is_the_likeliest_token_each_time(model, tokenizer):
     with torch.inference_mode():
         for _ in range(6):
             ids.append(int(model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
-    (answer,) = write_answers(model, tokenizer, [prompt], False, 1, 6, Precision.fp32)
+    (answer,) = write_replies(model, tokenizer, [prompt], [False], Budget(0, 6), Precision.fp32)
     assert answer.text == tokenizer.decode(ids[len(prompt) :], skip_special_tokens=True).strip()
 
 
 def test_sampling_defaults_of_the_checkpoint_do_not_apply(model, tokenizer):
     prompts = [tokenizer("Why?")["input_ids"]]
-    greedy = write_answers(model, tokenizer, prompts, False, 1, 12, Precision.fp32)
+    greedy = write_replies(model, tokenizer, prompts, [False], Budget(0, 12), Precision.fp32)
     model.generation_config.update(do_sample=True, temperature=100.0, top_p=0.9, top_k=3)
-    assert write_answers(model, tokenizer, prompts, False, 1, 12, Precision.fp32) == greedy
+    assert write_replies(model, tokenizer, prompts, [False], Budget(0, 12), Precision.fp32) == greedy
 
 
 def test_no_prompts_give_no_answers(model, tokenizer):
-    assert write_answers(model, tokenizer, [], True, 4, 4, Precision.fp32) == []
+    assert write_replies(model, tokenizer, [], [], Budget(4, 4), Precision.fp32) == []
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_mode_is_put_back(model, tokenizer, training):
     model.train(training)
-    write_answers(model, tokenizer, [tokenizer("Why?")["input_ids"]], True, 2, 2, Precision.fp32)
+    write_replies(model, tokenizer, [tokenizer("Why?")["input_ids"]], [True], Budget(2, 2), Precision.fp32)
     assert model.training is training
+
+
+class TestThought:
+    def test_reply_that_never_opens_one_goes_on(self, ask):
+        assert ask("q", thinks=False, thinking_tokens=5, answer_tokens=3) == [("q" * 8, False, False)]
+
+    def test_its_closing_can_ask_for_the_answer(self, scripted, tokenizer):
+        prompt, budget = tokenizer("q")["input_ids"], Budget(2, 4, closing="\n</think>\n\na")
+        (reply,) = write_replies(scripted, tokenizer, [prompt], [True], budget, Precision.fp32)
+        assert (reply.text, reply.forced, reply.ended) == ("qq\n</think>\n\nab", True, True)
+        assert reply.tokens == 4  # q, q, b and the end
+
+
+def test_every_end_token_of_the_checkpoint_ends_a_reply(scripted, tokenizer):
+    prompt = tokenizer("q")["input_ids"]
+    scripted.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer("q")["input_ids"][0]]
+    (reply,) = write_replies(scripted, tokenizer, [prompt], [False], Budget(0, 5), Precision.fp32)
+    scripted.generation_config.eos_token_id = tokenizer.eos_token_id
+    assert reply == Reply("q", forced=False, ended=True, tokens=1)
+
+
+def test_sampled_replies_follow_from_the_seed(model, tokenizer):
+    prompts = [tokenizer("Why?")["input_ids"]]
+    before = torch.get_rng_state()
+
+    def sampled(seed):
+        decoding = Decoding(temperature=1.0, top_p=0.9, seed=seed)
+        return write_replies(model, tokenizer, prompts, [False], Budget(0, 20), Precision.fp32, decoding)
+
+    assert sampled(1) == sampled(1) != sampled(2)
+    assert torch.equal(torch.get_rng_state(), before)
