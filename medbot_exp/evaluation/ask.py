@@ -27,12 +27,15 @@ class Question:
     opened: bool
     slot: str
 
-    def option_tokens(self, ask: Ask, tokenizer: Any) -> tuple[list[list[int]], list[int]]:
-        """Token ids of each option as the prompt's continuation, and how many of them lie before its own text."""
+    def answers(self, ask: Ask) -> list[str]:
+        """What each option is measured as: its text, or its key, as lm-evaluation-harness does."""
+        return list(self.item.options) if ask is Ask.harness else list(self.item.options.values())
+
+    def answer_tokens(self, ask: Ask, tokenizer: Any) -> tuple[list[list[int]], list[int]]:
+        """Token ids of each of `answers` behind the prompt, and how many of them lie before the answer itself."""
         space = " " if ask is Ask.harness else ""
-        texts = [space + answer for answer in answers_of(self.item, ask)]
-        ids, starts = zip(*(answer_tokens(self.slot, text, tokenizer) for text in texts), strict=True)
-        return list(ids), list(starts)
+        encoded = [answer_tokens(self.slot, space + answer, tokenizer) for answer in self.answers(ask)]
+        return [ids for ids, _ in encoded], [before for _, before in encoded]
 
 
 def put(
@@ -94,11 +97,6 @@ def question_text(item: Item, method: Method) -> str:
 def has_letters(item: Item) -> bool:
     """Whether the options stand behind letters; yes, no and maybe are their own keys."""
     return any(key != option for key, option in item.options.items())
-
-
-def answers_of(item: Item, ask: Ask) -> list[str]:
-    """What each option is measured as: its text, or its key where lm-evaluation-harness measures that."""
-    return list(item.options) if ask is Ask.harness else list(item.options.values())
 
 
 def harness_question(item: Item, worked: Sequence[Item], name: str, tokenizer: Any) -> Question:

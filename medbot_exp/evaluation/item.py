@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -38,5 +38,6 @@ def fingerprint(items: Sequence[Item]) -> str:
     """sha256 of the items in their order, as 64 hex digits."""
     digest = hashlib.sha256()
     for item in items:
-        digest.update(json.dumps(asdict(item), sort_keys=True, ensure_ascii=False).encode())
+        told = [item.id, item.context, item.question, list(item.options.items()), item.label, item.group, item.tags]
+        digest.update(json.dumps(told, ensure_ascii=False).encode())
     return digest.hexdigest()

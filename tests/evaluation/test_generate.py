@@ -56,14 +56,9 @@ def ask(scripted, tokenizer):
     """Replies of the scripted model to texts: (text, forced, ended)."""
 
     def asked(*texts: str, thinks: bool = True, thinking_tokens: int = 20, answer_tokens: int = 6) -> list[tuple]:
-        return [
-            (reply.text, reply.forced, reply.ended) for reply in written(*texts, thinks, thinking_tokens, answer_tokens)
-        ]
-
-    def written(*texts_and_budget):
-        *texts, thinks, thinking_tokens, answer_tokens = texts_and_budget
         prompts, budget = [tokenizer(text)["input_ids"] for text in texts], Budget(thinking_tokens, answer_tokens)
-        return write_replies(scripted, tokenizer, prompts, [thinks] * len(texts), budget, Precision.fp32)
+        replies = write_replies(scripted, tokenizer, prompts, [thinks] * len(texts), budget, Precision.fp32)
+        return [(reply.text, reply.forced, reply.ended) for reply in replies]
 
     return asked
 

@@ -1,0 +1,160 @@
+"""A model answers a benchmark: by writing, or by how likely it holds each option."""
+
+import hashlib
+import logging
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from medbot_exp.config import BenchmarkConfig, Method, Precision, PromptConfig
+from medbot_exp.data.example import Example
+from medbot_exp.evaluation.ask import Question, put
+from medbot_exp.evaluation.generate import Budget, Decoding, write_replies
+from medbot_exp.evaluation.item import Item, fingerprint
+from medbot_exp.evaluation.kept import Kept, computed
+from medbot_exp.evaluation.prediction import Prediction, measured, written
+from medbot_exp.evaluation.score import choice_log_likelihoods
+from medbot_exp.processes import Processes
+from medbot_exp.prompt import END_THINK
+
+log = logging.getLogger(__name__)
+
+# What a thought is closed with that has spent its budget: the answer is asked for.
+CLOSING = f"\n{END_THINK}\n\nThe answer is"
+PACKAGES = ("medbot-exp", "torch", "transformers", "peft")
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A benchmark, ready to be put to any model.
+
+    Attributes:
+        name: of the benchmark.
+        items: in the order of their options that they are asked in.
+        worked: items shown with their answers in front of each question.
+    """
+
+    name: str
+    benchmark: BenchmarkConfig
+    items: Sequence[Item]
+    worked: Sequence[Item]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that answers, and all that its answers depend on besides the questions.
+
+    Attributes:
+        prompt: the run's own.
+        shots: rows that the prompt shows in front of every question.
+        identity: of the weights, and of what they are computed with.
+        without_adapter: makes `model` the base model for the body.
+    """
+
+    model: Any
+    tokenizer: Any
+    prompt: PromptConfig
+    shots: Sequence[Example]
+    precision: Precision
+    identity: dict[str, Any]
+    without_adapter: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+
+def examine(
+    candidate: Candidate, paper: Paper, cache_dir: Path, processes: Processes
+) -> tuple[list[Prediction], float]:
+    """The predictions of `candidate` on `paper`, in the order of its items, and the seconds that they took.
+
+    What was answered before, by this process or another, is read from `cache_dir`. Where there are several processes,
+    all answer all of it, as divided weights need each of them in every pass, and the first one writes.
+    """
+    questions = put(
+        paper.items, paper.worked, candidate.shots, paper.benchmark, candidate.prompt, paper.name, candidate.tokenizer
+    )
+    batches = batched(questions, paper.benchmark)
+    kept = Kept.below(cache_dir, identity(candidate, paper))
+    with kept.held() if processes.first else nullcontext(), candidate.without_adapter():
+        done = processes.of_first(lambda: kept.begin([len(batch) for batch in batches]))
+        if done == len(batches):
+            log.info("%s was answered before", paper.name)
+
+        def answer(batch: Sequence[Question]) -> list[dict[str, Any]]:
+            return [prediction.row() for prediction in predict(candidate, paper.benchmark, batch)]
+
+        if processes.first:
+            computed(kept, batches, answer)
+        else:
+            for batch in batches[done:]:
+                answer(batch)
+    rows, seconds = processes.of_first(lambda: (kept.rows(), kept.seconds()))
+    by_id = {row["id"]: Prediction(**row) for row in rows}
+    return [by_id[item.id] for item in paper.items], seconds
+
+
+def batched(questions: Sequence[Question], benchmark: BenchmarkConfig) -> list[list[Question]]:
+    """`questions` in batches, the longest first: those of one length together, and memory is shown at the start."""
+    order = sorted(questions, key=lambda question: (-len(question.ids), question.item.id))
+    return [list(order[start : start + benchmark.batch_size]) for start in range(0, len(order), benchmark.batch_size)]
+
+
+def identity(candidate: Candidate, paper: Paper) -> dict[str, Any]:
+    """All that the predictions of `candidate` on `paper` depend on."""
+    settings = asdict(replace(paper.benchmark, path=None, limit=None, fingerprint=None, shots_path=None))
+    return {
+        **candidate.identity,
+        "precision": candidate.precision.name,
+        "prompt": plain(asdict(candidate.prompt)),
+        "prompt_shots": hashlib.sha256(repr(list(candidate.shots)).encode()).hexdigest(),
+        "benchmark": paper.name,
+        "settings": plain(settings),
+        "items": fingerprint(paper.items),
+        "worked": fingerprint(paper.worked),
+        "packages": {name: version(name) for name in PACKAGES},
+    }
+
+
+def plain(settings: dict[str, Any]) -> dict[str, Any]:
+    """`settings` with the names of their enums."""
+    return {key: getattr(value, "name", value) for key, value in settings.items()}
+
+
+def predict(candidate: Candidate, benchmark: BenchmarkConfig, batch: Sequence[Question]) -> list[Prediction]:
+    """The predictions of one batch."""
+    if benchmark.method is Method.loglikelihood:
+        return [measured(question, likelihoods(candidate, benchmark, question)) for question in batch]
+    thinks = [question.opened for question in batch]
+    expected = candidate.prompt.reasoning or any(thinks)
+    replies = write_replies(
+        candidate.model,
+        candidate.tokenizer,
+        [question.ids for question in batch],
+        thinks,
+        Budget(benchmark.thinking_tokens if expected else 0, benchmark.answer_tokens, CLOSING),
+        candidate.precision,
+        Decoding(benchmark.temperature, benchmark.top_p, seed_of(benchmark.seed, batch[0].item.id)),
+    )
+    return [written(question, reply) for question, reply in zip(batch, replies, strict=True)]
+
+
+def seed_of(seed: int, name: str) -> int:
+    """A seed for one batch, so that it is drawn alike whether or not others were drawn before it."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:8], "big") % 2**63
+
+
+def likelihoods(candidate: Candidate, benchmark: BenchmarkConfig, question: Question) -> dict[str, float]:
+    """The log-likelihood of each option as the answer to `question`, in nats per UTF-8 byte of its text.
+
+    Divided by bytes as lm-evaluation-harness does for its `acc_norm`: a sum would favour short options, a mean over
+    tokens the tokenizer's favourites.
+    """
+    texts = question.answers(benchmark.ask)
+    ids, starts = question.answer_tokens(benchmark.ask, candidate.tokenizer)
+    values = choice_log_likelihoods(candidate.model, question.ids, ids, starts, candidate.precision)
+    scores = [value / len(text.encode()) for value, text in zip(values, texts, strict=True)]
+    if not all(map(math.isfinite, scores)):
+        log.warning("the likelihood of an option of %s is no number", question.item.id)
+    return dict(zip(question.item.options, scores, strict=True))

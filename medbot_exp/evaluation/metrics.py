@@ -1,0 +1,119 @@
+"""What a benchmark's predictions come to: accuracy, how far it can be trusted, and what kept answers from counting."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from statistics import mean
+
+from medbot_exp.evaluation.prediction import Prediction, State
+from medbot_exp.evaluation.statistics import accuracy_interval
+
+BINS = 10  # of confidence, for the calibration error
+
+
+def metrics_of(predictions: Sequence[Prediction], seconds: float) -> dict[str, float]:
+    """The metrics of one benchmark, shares between 0 and 1.
+
+    n, accuracy, accuracy_low and accuracy_high (95%, over groups), accuracy_best (were all that have no answer right),
+    chance, majority (always the most frequent label), unparsed, truncated, unclosed_think (shares without an answer),
+    and where options were measured calibration_error, where a model wrote forced, completion_tokens (mean), seconds,
+    tokens_per_second; for yes, no and maybe macro_f1; for every tag its own n and accuracy; for items asked in several
+    orders all_right and position_spread.
+    """
+    n = len(predictions)
+    right = [prediction.correct for prediction in predictions]
+    interval = accuracy_interval(right, [prediction.group or prediction.id for prediction in predictions])
+    states = Counter(prediction.state for prediction in predictions)
+    missing = {state.name: states[state.name] / n for state in (State.unparsed, State.truncated, State.unclosed_think)}
+    labels = Counter(prediction.label for prediction in predictions)
+    return {
+        "n": n,
+        "accuracy": mean(right),
+        "accuracy_low": interval.low,
+        "accuracy_high": interval.high,
+        "accuracy_best": mean(right) + sum(missing.values()),
+        "chance": mean(1 / len(prediction.options) for prediction in predictions),
+        "majority": max(labels.values()) / n,
+        **missing,
+        **(
+            likelihood_metrics(predictions)
+            if predictions[0].completion is None
+            else writing_metrics(predictions, seconds)
+        ),
+        **({"macro_f1": macro_f1(predictions)} if set(predictions[0].options) == {"yes", "no", "maybe"} else {}),
+        **tag_metrics(predictions),
+        **order_metrics(predictions),
+        "seconds": seconds,
+    }
+
+
+def writing_metrics(predictions: Sequence[Prediction], seconds: float) -> dict[str, float]:
+    """What replies in writing cost."""
+    tokens = [prediction.completion_tokens for prediction in predictions]
+    return {
+        "forced": mean(prediction.forced for prediction in predictions),
+        "completion_tokens": mean(tokens),
+        **({"tokens_per_second": sum(tokens) / seconds} if seconds else {}),
+    }
+
+
+def likelihood_metrics(predictions: Sequence[Prediction]) -> dict[str, float]:
+    """How far confidence and accuracy lie apart."""
+    return {"calibration_error": calibration_error(predictions)}
+
+
+def calibration_error(predictions: Sequence[Prediction]) -> float:
+    """Expected calibration error (Guo et al., ICML 2017, arXiv 1706.04599) in BINS bins of equal width.
+
+    An option's probability is the softmax of the log-likelihoods per byte by which it is chosen.
+    """
+    import numpy as np
+
+    bins = defaultdict(list)
+    for prediction in predictions:
+        assert prediction.log_likelihoods is not None
+        scores = np.array(list(prediction.log_likelihoods.values()))
+        weights = np.exp(scores - scores.max())
+        confidence = float(weights.max() / weights.sum())
+        bins[min(int(confidence * BINS), BINS - 1)].append((confidence, prediction.correct))
+    gaps = (len(bin) * abs(mean(c for c, _ in bin) - mean(right for _, right in bin)) for bin in bins.values())
+    return sum(gaps) / len(predictions)
+
+
+def macro_f1(predictions: Sequence[Prediction]) -> float:
+    """The mean over labels of F1; a label that is never given nor right counts 0, as in scikit-learn."""
+    scores = []
+    for label in predictions[0].options:
+        hits = sum(each.answer == label == each.label for each in predictions)
+        given = sum(each.answer == label for each in predictions)
+        there = sum(each.label == label for each in predictions)
+        scores.append(2 * hits / (given + there) if given + there else 0.0)
+    return mean(scores)
+
+
+def tag_metrics(predictions: Sequence[Prediction]) -> dict[str, float]:
+    """n and accuracy of the items with each tag, and how much harder negated stems are."""
+    tagged = defaultdict(list)
+    for prediction in predictions:
+        for tag in prediction.tags:
+            tagged[tag].append(prediction.correct)
+    found: dict[str, float] = {}
+    for tag, right in sorted(tagged.items()):
+        found |= {f"{tag}/n": len(right), f"{tag}/accuracy": mean(right)}
+    plain = [prediction.correct for prediction in predictions if "negated" not in prediction.tags]
+    if "negated" in tagged and plain:
+        found["negated/gap"] = mean(plain) - mean(tagged["negated"])
+    return found
+
+
+def order_metrics(predictions: Sequence[Prediction]) -> dict[str, float]:
+    """For items that were asked in several orders: the share right in all, and how much a label's place matters."""
+    turns, places = defaultdict(list), defaultdict(list)
+    for prediction in predictions:
+        base, turn, _ = prediction.id.rpartition("~")
+        if turn:
+            turns[base].append(prediction.correct)
+            places[prediction.label].append(prediction.correct)
+    if not turns:
+        return {}
+    shares = [mean(right) for right in places.values()]
+    return {"all_right": mean(all(right) for right in turns.values()), "position_spread": max(shares) - min(shares)}

@@ -1,0 +1,96 @@
+"""Metrics, against a hand calculation or another library."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from medbot_exp.evaluation.metrics import calibration_error, macro_f1, metrics_of
+from medbot_exp.evaluation.prediction import Prediction, State
+
+LETTERS = dict.fromkeys("ABCD", "text")
+DECISION = {"yes": "yes", "no": "no", "maybe": "maybe"}
+
+
+def prediction(number, state="correct", label="A", answer="A", **more):
+    known = Prediction(
+        id=f"item-{number}",
+        group=None,
+        tags=[],
+        options=LETTERS,
+        label=label,
+        state=state,
+        answer=answer,
+        prompt="",
+        completion="text",
+        stop="end",
+        forced=False,
+        prompt_tokens=10,
+        completion_tokens=5,
+        log_likelihoods=None,
+        item_hash="",
+        prompt_hash="",
+        target_hash="",
+    )
+    return replace(known, **more)
+
+
+def test_every_state_but_correct_is_wrong_and_told():
+    states = ["correct"] * 4 + ["wrong"] * 3 + ["unparsed", "truncated", "unclosed_think"]
+    found = metrics_of([prediction(number, state) for number, state in enumerate(states)], seconds=2.0)
+    assert found["n"] == 10 and found["accuracy"] == 0.4
+    assert [found[state] for state in ("unparsed", "truncated", "unclosed_think")] == [0.1, 0.1, 0.1]
+    assert found["accuracy_best"] == pytest.approx(0.7)
+    assert found["accuracy_low"] < 0.4 < found["accuracy_high"]
+    assert (found["chance"], found["majority"]) == (0.25, 1.0)
+    assert found["completion_tokens"] == 5 and found["tokens_per_second"] == 25.0
+    assert {state.name for state in State} == set(states)
+
+
+def test_macro_f1_is_scikit_learns():
+    # scikit-learn 1.7: f1_score(labels, answers, average="macro", labels=["yes", "no", "maybe"], zero_division=0)
+    labels = ["yes", "yes", "no", "no", "maybe", "yes"]
+    answers = ["yes", "no", "no", "yes", "yes", "yes"]
+    rows = [
+        prediction(number, label=label, answer=answer, options=DECISION)
+        for number, (label, answer) in enumerate(zip(labels, answers, strict=True))
+    ]
+    # yes: precision 2/4, recall 2/3; no: 1/2 and 1/2; maybe: none.
+    assert macro_f1(rows) == pytest.approx((4 / 7 + 1 / 2 + 0) / 3)
+    assert "macro_f1" in metrics_of(rows, 1.0) and "macro_f1" not in metrics_of([prediction(1)], 1.0)
+
+
+def test_calibration_error_is_the_gap_of_each_bin():
+    sure = {"A": 0.0, "B": -100.0, "C": -100.0, "D": -100.0}
+    torn = {"A": math.log(2), "B": 0.0}  # 2/3 and 1/3
+    rows = [prediction(number, state, log_likelihoods=sure) for number, state in enumerate(["correct", "wrong"])]
+    rows += [prediction(9, "correct", log_likelihoods=torn)]
+    assert calibration_error(rows) == pytest.approx((2 * abs(1 - 0.5) + abs(2 / 3 - 1)) / 3)
+
+
+def test_tags_have_numbers_of_their_own():
+    rows = [prediction(number, "correct") for number in range(6)]
+    rows += [prediction(6, "correct", tags=["negated"]), prediction(7, "wrong", tags=["negated", "multi"])]
+    found = metrics_of(rows, 1.0)
+    assert (found["negated/n"], found["negated/accuracy"], found["negated/gap"]) == (2, 0.5, 0.5)
+    assert (found["multi/n"], found["multi/accuracy"]) == (1, 0.0)
+
+
+def test_orders_of_an_item_count_together_and_show_what_a_place_is_worth():
+    rows = []
+    for item, right in (("x", "ABCD"), ("y", "A")):
+        for turn, label in enumerate("ABCD"):
+            state = "correct" if label in right else "wrong"
+            rows.append(prediction(0, state, label, id=f"{item}~{turn}", group=item))
+    found = metrics_of(rows, 1.0)
+    assert found["all_right"] == 0.5
+    assert found["position_spread"] == 0.5  # all right at A, half elsewhere
+    alone = metrics_of([replace(row, group=None) for row in rows], 1.0)
+    assert found["accuracy_high"] - found["accuracy_low"] > alone["accuracy_high"] - alone["accuracy_low"]
+
+
+def test_measured_options_have_no_tokens_per_second():
+    rows = [prediction(0, completion=None, log_likelihoods={"A": 0.0, "B": np.log(0.5)})]
+    found = metrics_of(rows, 1.0)
+    assert "calibration_error" in found and "tokens_per_second" not in found
