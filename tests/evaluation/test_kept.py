@@ -48,7 +48,7 @@ def test_file_is_the_same_after_kills(tmp_path, whole):
         "import sys, time; from pathlib import Path; from medbot_exp.evaluation.kept import Kept, computed\n"
         "batches = [list(range(s, min(s + 7, 200))) for s in range(0, 200, 7)]\n"
         "def answer(batch):\n"
-        "    time.sleep(0.01)\n"
+        "    time.sleep(0.03)\n"
         "    return [{'id': n, 'text': f'answer {n} äöü\\u2028 <think>'} for n in batch]\n"
         "kept = Kept.below(Path(sys.argv[1]), {'of': 'numbers'})\n"
         "with kept.held(): computed(kept, batches, answer)\n"
@@ -58,7 +58,7 @@ def test_file_is_the_same_after_kills(tmp_path, whole):
     for turn in range(40):
         process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)])
         try:
-            process.wait(0.15 + 0.013 * turn)
+            assert process.wait(0.15 + 0.01 * turn) == 0
             break
         except subprocess.TimeoutExpired:
             os.kill(process.pid, signal.SIGKILL)
