@@ -7,6 +7,7 @@ import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def read_table(path: Path) -> Iterator[Row]:
 def read_json(path: Path) -> Iterator[Row]:
     """The objects of a list, of a mapping of ids, or of lines: MedMCQA's lines end in .json, too."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=partial(keys_once, path))
     except json.JSONDecodeError as error:
         if error.msg.startswith("Extra data"):  # behind the first object comes another
             return read_lines(path)
@@ -73,6 +74,19 @@ def read_json(path: Path) -> Iterator[Row]:
     if fields and all(isinstance(value, dict) for value in fields.values()):
         return (Row(f"{path}, {key!r}", each, key) for key, each in fields.items())
     return iter([Row(str(path), fields)])
+
+
+def keys_once(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of `pairs`; json's own would keep the last of two with one key, and tell nobody.
+
+    Raises:
+        DataError: two have one key.
+    """
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        repeated = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
+        raise DataError(f"ids must be unique, but {path} has duplicate ids: {repeated!r}; take one of them out")
+    return content
 
 
 def numbered(path: Path, content: Sequence[Any]) -> Iterator[tuple[str, Any]]:

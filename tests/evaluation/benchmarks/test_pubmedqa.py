@@ -99,6 +99,12 @@ def test_two_rows_of_one_id_are_refused(benchmark, write):
         pubmedqa.read(benchmark("pubmedqa", path=path, split="labeled"))
 
 
+def test_mapping_with_one_id_twice_is_refused(benchmark, write):
+    text = f'{{"7": {json.dumps(ROW)}, "8": {json.dumps(ROW)}, "7": {json.dumps(ROW)}}}'
+    with pytest.raises(DataError, match="ids must be unique, but .*ori_pqal.json has duplicate ids: '7'; take one"):
+        pubmedqa.read(benchmark("pubmedqa", path=write("ori_pqal.json", text), split="labeled"))
+
+
 @pytest.mark.parametrize("split", ["validation", None])
 def test_unknown_part_is_refused(benchmark, split):
     with pytest.raises(ConfigError, match="`benchmark.pubmedqa.split` must be one of test, train, labeled, but got"):
