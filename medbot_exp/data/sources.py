@@ -7,6 +7,7 @@ import logging
 import math
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,15 @@ def read_file(path: Path) -> list[Row]:
         raise no_file(path)
     if path.suffix.lower() not in readers:
         raise DataError(f"a data file must end in {', '.join(readers)}, but got {path}; convert or rename it")
-    try:
+    with told(path):
         return list(readers[path.suffix.lower()](path))
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Within it, what the encoding or the file system holds against reading `path` is told as a DataError."""
+    try:
+        yield
     except UnicodeDecodeError as error:
         raise DataError(f"a data file must be UTF-8 text, but {path} is not: {error}; convert it first") from error
     except OSError as error:
@@ -110,11 +118,16 @@ def read_json(path: Path) -> list[Row]:
 
 def read_jsonl(path: Path) -> Iterator[Row]:
     """One object a line; blank lines do not count."""
+    return (row for _, row in numbered_lines(path))
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, Row]]:
+    """The number of each line that is not blank, from 1, and its object."""
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 try:
-                    yield as_row(json.loads(line), f"{path}, line {number}")
+                    yield number, as_row(json.loads(line), f"{path}, line {number}")
                 except json.JSONDecodeError as error:
                     raise DataError(
                         f"each line of a .jsonl must be valid JSON, but {path}, line {number}: {error.msg}; mend it"
@@ -163,21 +176,34 @@ def read_hub(data: DataConfig) -> list[Row]:
     Raises:
         DataError: the hub cannot be reached, or does not know the data set.
     """
+    split = str(data.hub_split) + (f"[:{data.limit}]" if data.limit is not None else "")
+    try:
+        return hub_rows(str(data.hub), data.hub_config, split, data.revision)
+    except Exception as error:
+        raise DataError(
+            f"`data.hub` must be reachable and have config {data.hub_config} with split {data.hub_split}, but got "
+            f"data.hub={data.hub}: {hub_reason(error)}\nOffline, give the rows as a local file: data.path=<file>"
+        ) from error
+
+
+def hub_rows(hub: str, config: str | None, split: str, revision: str | None) -> list[Row]:
+    """The rows of a data set on the Hugging Face hub, or of a local folder that is laid out as one.
+
+    Raises:
+        Exception: the hub's client raises over a dozen unrelated types; `hub_reason` tells any of them.
+    """
     import datasets
     import huggingface_hub
 
-    log.info("reading %s from the hub", data.hub)
+    log.info("reading %s from the hub", hub)
     datasets.disable_progress_bars()
     huggingface_hub.utils.logging.set_verbosity_error()  # it tells of every retry
-    split = str(data.hub_split) + (f"[:{data.limit}]" if data.limit is not None else "")
-    try:
-        return list(datasets.load_dataset(str(data.hub), data.hub_config, split=split, revision=data.revision))
-    except Exception as error:  # the hub's client raises over a dozen unrelated types
-        reason = re.sub(r" \(\w+\)$", "", first_line(error))  # the exception's class, in parentheses
-        raise DataError(
-            f"`data.hub` must be reachable and have config {data.hub_config} with split {data.hub_split}, but got "
-            f"data.hub={data.hub}: {reason}\nOffline, give the rows as a local file: data.path=<file>"
-        ) from error
+    return list(datasets.load_dataset(hub, config, split=split, revision=revision))
+
+
+def hub_reason(error: Exception) -> str:
+    """Why the hub's client failed, without its exception's class, which it adds in parentheses."""
+    return re.sub(r" \(\w+\)$", "", first_line(error))
 
 
 def as_row(value: Any, place: str) -> Row:

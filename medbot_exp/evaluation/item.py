@@ -16,7 +16,7 @@ class Item:
         options: the text of each by its key, in the order that they are shown in: A, B, C, D, or yes, no, maybe.
         label: the key of the right one.
         group: items of one group (a subject) vary together; None where the item stands alone.
-        tags: what is to be told apart in the results: negated, all_of_the_above, multi.
+        tags: what is to be told apart in the results: negated, all_of_the_above, same_options, multi.
     """
 
     id: str

@@ -12,11 +12,57 @@ from typing import Any
 
 from medbot_exp.config import BenchmarkConfig, Precision, PromptConfig
 from medbot_exp.data.example import Example
-from medbot_exp.data.sources import BUNDLED, choices, read_file
+from medbot_exp.data.sources import BUNDLED, choices, numbered_lines, read_file
+from medbot_exp.errors import ConfigError
+from medbot_exp.evaluation.item import Item
+from medbot_exp.evaluation.rows import Row, distinct
 from medbot_exp.evaluation.score import choice_log_likelihoods
+from medbot_exp.evaluation.source import Source, asked
 from medbot_exp.prompt import answer_tokens, prompt_tokens, render
 
 FILE = "clinical_cases.jsonl"
+
+
+def read(benchmark: BenchmarkConfig) -> list[Item]:
+    """All cases of the part `benchmark.split`; specialties take turns, so the first of them are of all.
+
+    Raises:
+        ConfigError: as `rows`.
+    """
+    return distinct(rows(asked("cases", benchmark)), item)
+
+
+def rows(source: Source) -> list[Row]:
+    """The rows of the part `source.split`: validation is held out, train is what data=clinical_cases trains on.
+
+    Raises:
+        ConfigError: a place to read them from is given, or there is no such part.
+    """
+    if source.path is not None or source.hub is not None:
+        raise ConfigError(
+            f"the cases are in the package, but got {source.path_key}={source.path} and benchmark.cases.hub="
+            f"{source.hub}; leave both null, or choose another benchmark"
+        )
+    every = [Row(f"{FILE}, line {number}", fields) for number, fields in numbered_lines(BUNDLED / FILE)]
+    parts = sorted({row.fields["split"] for row in every})
+    if source.split not in parts:
+        raise ConfigError(
+            f"`{source.split_key}` must be one of {', '.join(parts)}, but got {source.split_key}={source.split}"
+        )
+    seen: Counter[str] = Counter()
+    turns = []
+    for row in every:
+        if row.fields["split"] == source.split:
+            specialty = row.fields["specialty"]
+            turns.append((seen[specialty], specialty, row))
+            seen[specialty] += 1
+    return [row for _, _, row in sorted(turns, key=lambda turn: turn[:2])]
+
+
+def item(row: Row) -> Item:
+    """The case in `row`."""
+    fields = row.fields
+    return Item(fields["id"], fields["question"], fields["options"], fields["label"], group=fields["specialty"])
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from medbot_exp.config import BenchmarkConfig, Precision, PromptConfig, conf_directory
+from medbot_exp.config import Precision, PromptConfig, conf_directory
 from medbot_exp.data.example import Example
-from medbot_exp.evaluation.benchmarks.cases import Prediction, accuracy, load, predict
+from medbot_exp.errors import ConfigError
+from medbot_exp.evaluation.benchmarks.cases import Prediction, accuracy, load, predict, read
 
 OPTIONS = ("β-Blocker", "µ", "Observe, and repeat the blood count in a week", "Aspirin")
 ITEM = Example("case-1", "What {now}?", "Think.", "Aspirin", OPTIONS, 3)
@@ -34,24 +35,48 @@ def log_likelihood(model, tokenizer, context: str, option: str) -> float:
 
 
 class TestLoad:
-    def test_there_are_45_cases_three_of_each_of_15_specialties(self):
-        items = load(BenchmarkConfig(limit=None))
+    def test_there_are_45_cases_three_of_each_of_15_specialties(self, benchmark):
+        items = load(benchmark("cases", limit=None))
         assert len({item.id for item in items}) == len(items) == 45
         specialties = Counter(item.id.rpartition("-")[0] for item in items)
         assert len(specialties) == 15
         assert set(specialties.values()) == {3}
 
-    def test_every_case_has_four_different_options_and_its_answer_is_the_labelled_one(self):
-        for item in load(BenchmarkConfig(limit=None)):
+    def test_every_case_has_four_different_options_and_its_answer_is_the_labelled_one(self, benchmark):
+        for item in load(benchmark("cases", limit=None)):
             assert len(set(item.options)) == 4
             assert item.label in range(4)
 
-    def test_labels_are_spread_so_that_no_letter_wins_by_itself(self):
-        labels = Counter(item.label for item in load(BenchmarkConfig(limit=None)))
+    def test_labels_are_spread_so_that_no_letter_wins_by_itself(self, benchmark):
+        labels = Counter(item.label for item in load(benchmark("cases", limit=None)))
         assert max(labels.values()) <= 45 / 2
 
-    def test_limit_takes_the_first(self):
-        assert load(BenchmarkConfig(limit=4)) == load(BenchmarkConfig(limit=None))[:4]
+    def test_limit_takes_the_first(self, benchmark):
+        assert load(benchmark("cases", limit=4)) == load(benchmark("cases", limit=None))[:4]
+
+
+class TestRead:
+    def test_items_are_those_of_load_in_its_order(self, benchmark):
+        items, examples = read(benchmark("cases")), load(benchmark("cases", limit=None))
+        assert [item.id for item in items] == [example.id for example in examples]
+        for item, example in zip(items, examples, strict=True):
+            assert (item.question, tuple(item.options.values())) == (example.question, example.options)
+            assert "ABCD".index(item.label) == example.label
+
+    def test_specialty_is_the_group(self, benchmark):
+        assert all(item.id == f"{item.group}-{item.id[-2:]}" for item in read(benchmark("cases")))
+
+    def test_training_part_can_be_read_and_no_other(self, benchmark):
+        assert len(read(benchmark("cases", split="train"))) == 135
+        with pytest.raises(
+            ConfigError, match="`benchmark.cases.split` must be one of train, validation, but got .*=test"
+        ):
+            read(benchmark("cases", split="test"))
+
+    @pytest.mark.parametrize("change", [{"path": "cases.jsonl"}, {"hub": "someone/cases"}])
+    def test_another_place_is_refused(self, benchmark, change):
+        with pytest.raises(ConfigError, match="the cases are in the package, but got benchmark.cases.path="):
+            read(benchmark("cases", **change))
 
 
 class TestPredict:
