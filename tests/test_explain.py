@@ -31,7 +31,10 @@ def explained(*overrides):
             "`data.columns.anwser` is no key; data.columns has: id, question, reasoning, answer, options, label, "
             "split; did you mean data.columns.answer?",
         ),
-        ("benchmark.cases.limt=3", "`benchmark.cases.limt` is no key; benchmark.cases has: limit; did you mean"),
+        (
+            "benchmark.cases.limt=3",
+            "`benchmark.cases.limt` is no key; benchmark.cases has: path, hub, hub_config, split",
+        ),
         ("sede=1", "`sede` is no key; the config has: task, model, data,"),
         ("lora=mpl", "`lora=mpl` is no option; lora has: all_linear, attention, mlp; did you mean lora=mlp?"),
         ("data=xyz", "`data=xyz` is no option; data has: clinical_cases, file, medical_o1"),

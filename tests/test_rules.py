@@ -197,7 +197,7 @@ def test_infinite_value_is_a_fault(compose, key):
     [
         ("+lora.dropuot=0.1", "lora.dropuot", "r, alpha, dropout, target_modules, rslora, dora, init"),
         ("+data.columns.title=t", "data.columns.title", "id, question, reasoning, answer, options, label, split"),
-        ("+benchmark.cases.top=3", "benchmark.cases.top", "limit"),
+        ("+benchmark.cases.top=3", "benchmark.cases.top", "path, hub, hub_config, split, revision"),
         ("+lorra.r=8", "lorra", "task, model, data, prompt, lora"),
     ],
 )

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medbot_exp.config import BackendName, RunConfig, TrackingName
+from medbot_exp.config import Ask, BackendName, Method, OptionOrder, RunConfig, TrackingName
 from medbot_exp.data import sources
 from medbot_exp.data.example import Example, Split, fingerprint, normalised
 from medbot_exp.data.prepare import TokenizedRows, tokenize
 from medbot_exp.device import find_device, refuse_lacking, refuse_unfit
-from medbot_exp.errors import DataError
+from medbot_exp.errors import ConfigError, DataError
 from medbot_exp.evaluation.benchmarks import cases
 from medbot_exp.model import Loaded, check_paths
 from medbot_exp.processes import Processes, refuse
@@ -82,8 +82,35 @@ def refuse_conflicts(config: RunConfig, processes: Processes) -> None:
     refuse(config, processes)
     if config.backend.name is BackendName.unsloth:
         unsloth.refuse(config)
+    refuse_unasked(config)
     check_paths(config.model)
     sources.check_file(config.data)
+
+
+def refuse_unasked(config: RunConfig) -> None:
+    """Raise a ConfigError for a benchmark that a run does not ask yet, or asks in another way than is wished."""
+    as_asked = {
+        "path": None,
+        "hub": None,
+        "split": "validation",
+        "fingerprint": None,
+        "method": Method.loglikelihood,
+        "ask": Ask.run,
+        "order": OptionOrder.published,
+        "shots": 0,
+    }
+    others = [f"benchmark.{name}" for name in config.benchmark if name != "cases"]
+    changed = [
+        f"benchmark.cases.{key}"
+        for name, benchmark in config.benchmark.items()
+        for key, value in as_asked.items()
+        if name == "cases" and getattr(benchmark, key) != value
+    ]
+    if others or changed:
+        raise ConfigError(
+            "a run asks the bundled cases alone so far, by the likelihood of their options, but got "
+            f"{', '.join([*others, *changed])}; use benchmark=[cases], and leave its other keys as they are"
+        )
 
 
 def read_questions(config: RunConfig) -> tuple[Split, Sequence[Example]]:

@@ -113,10 +113,23 @@ def test_every_prompt_trains(run, prompt):
     assert directory.status() == "complete"
 
 
+@pytest.mark.parametrize(
+    "overrides, named",
+    [
+        (["benchmark=[cases,medqa]"], "benchmark.medqa;"),
+        (["benchmark.cases.method=generate", "benchmark.cases.shots=2"], "cases.method, benchmark.cases.shots;"),
+    ],
+)
+def test_benchmark_that_is_not_asked_is_refused(run, tmp_path, overrides, named):
+    with pytest.raises(ConfigError, match=named):
+        run("run", "tracking=none", *overrides)
+    assert not (tmp_path / "run").exists()
+
+
 def test_directory_of_another_run_is_left_as_it_is(run):
     _, directory = run("run", "tracking=none")
     before = {path: path.stat().st_mtime_ns for path in directory.path.rglob("*")}
-    with pytest.raises(RunDirectoryError, match="trainer.resume="):
+    with pytest.raises(RunDirectoryError, match="must be new"):
         run("run", "tracking=none")
     assert {path: path.stat().st_mtime_ns for path in directory.path.rglob("*")} == before
 
