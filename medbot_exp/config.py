@@ -54,6 +54,21 @@ class Truncation(Enum):
     error = "error"
 
 
+class OnLeak(Enum):
+    """What becomes of training rows that give away an item of a benchmark: they go, or the run does, or all stay."""
+
+    drop = "drop"
+    error = "error"
+    report = "report"
+
+
+class TooLong(Enum):
+    """What becomes of items that a model has no room for: they are left out and counted, or the run ends."""
+
+    drop = "drop"
+    error = "error"
+
+
 class LossOn(Enum):
     completion = "completion"
     all = "all"
@@ -238,6 +253,7 @@ class DataConfig:
     limit: int | None
     validation: float | None
     on_too_long: Truncation
+    on_leak: OnLeak
 
 
 @dataclass
@@ -320,7 +336,9 @@ class BenchmarkConfig:
         path: of a local file in the publisher's own format, instead of the hub.
         fingerprint: sha256 of the questions as read; others are refused.
         shots: worked examples in front of each question, from `shots_path`, or the hub's `shots_split`.
-        seed: of the order of options, and of the choice of shots.
+        seed: of the order of options, and of the choice of shots and of the development part.
+        development: items that a search chooses by, from `development_path`, or the hub's `development_split`; where
+            both are null they are set apart from those that are asked.
         temperature: 0 is greedy.
     """
 
@@ -338,11 +356,15 @@ class BenchmarkConfig:
     shots: int
     shots_path: str | None
     shots_split: str | None
+    development: int
+    development_path: str | None
+    development_split: str | None
     batch_size: int
     thinking_tokens: int
     answer_tokens: int
     temperature: float
     top_p: float
+    on_too_long: TooLong
 
 
 @dataclass

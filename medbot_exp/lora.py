@@ -1,5 +1,6 @@
 """The adapter: LoRA (arXiv 2106.09685) by PEFT, from our config."""
 
+import hashlib
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -41,6 +42,18 @@ def peft_config(lora: LoraConfig) -> "peft.LoraConfig":
         use_dora=lora.dora,
         init_lora_weights=True if lora.init is LoraInit.default else lora.init.name,
     )
+
+
+def digest(model: "peft.PeftModel") -> str:
+    """sha256 of the adapter's weights, as 64 hex digits: the same once it is saved and loaded again."""
+    import torch
+    from peft import get_peft_model_state_dict
+
+    found = hashlib.sha256()
+    for name, tensor in sorted(get_peft_model_state_dict(model, save_embedding_layers=False).items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def check_targets(model: "PreTrainedModel", lora: LoraConfig) -> None:

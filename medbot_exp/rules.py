@@ -14,10 +14,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from medbot_exp.config import (
     LABEL_RULE,
+    Ask,
+    BenchmarkConfig,
     DataConfig,
     Direction,
     LoraConfig,
     LoraInit,
+    Method,
     ModelConfig,
     ModelKind,
     ObjectiveConfig,
@@ -123,7 +126,8 @@ def faults_of(config: RunConfig) -> list[str]:
         *optimizer_rules(config.optimizer),
         *trainer_rules(config.trainer, config.optimizer),
         *tracking_rules(config.tracking),
-        *objective_rules(config.objective, metrics_of(config)),
+        *objective_rules(config.objective, objectives_of(config)),
+        *(rule for name, benchmark in config.benchmark.items() for rule in benchmark_rules(name, benchmark)),
         *counting_rules(config),
         *(
             Rule(f"`{key}` must not be empty", bool(value), {key: repr(value)}, f"leave out {key}=, or give a value")
@@ -381,10 +385,50 @@ def objective_rules(objective: ObjectiveConfig, metrics: list[str]) -> Iterator[
         "change objective.direction",
     )
     yield Rule(
-        "`objective.metric` must be one that the run measures",
+        "`objective.metric` must be one that the run measures, and none of a test: what is chosen by it has none left",
         bool(goals) and set(goals) <= set(metrics),
         {"objective.metric": objective.metric},
         f"the run has: {', '.join(metrics)}",
+    )
+
+
+def benchmark_rules(name: str, benchmark: BenchmarkConfig) -> Iterator[Rule]:
+    """Ranges of the numbers of the benchmark `name`, and what its way to ask goes with."""
+    key = f"benchmark.{name}"
+    counted = {
+        "limit": "null takes all items",
+        "batch_size": "it counts items",
+        "development": "it counts items",
+        "thinking_tokens": "it counts tokens",
+        "answer_tokens": "it counts tokens",
+    }
+    for part, remedy in counted.items():
+        yield at_least(1, f"{key}.{part}", getattr(benchmark, part), remedy)
+    yield at_least(0, f"{key}.shots", benchmark.shots, "0 shows none")
+    yield at_least(0, f"{key}.seed", benchmark.seed, "try 3407")
+    yield Rule(
+        f"`0 <= {key}.temperature < inf` must hold",
+        0 <= benchmark.temperature < math.inf,
+        {f"{key}.temperature": benchmark.temperature},
+        "0 is greedy; try 0.6",
+    )
+    yield Rule(
+        f"`0 < {key}.top_p <= 1` must hold",
+        0 < benchmark.top_p <= 1,
+        {f"{key}.top_p": benchmark.top_p},
+        "1 draws from all words; try 0.95",
+    )
+    yield Rule(
+        "lm-evaluation-harness's words ask for an answer without a thought, and measure it",
+        benchmark.ask is Ask.run or benchmark.method is Method.loglikelihood,
+        {f"{key}.ask": benchmark.ask.name, f"{key}.method": benchmark.method.name},
+        f"use {key}.method=loglikelihood",
+    )
+    yield Rule(
+        "the bundled cases know no words of lm-evaluation-harness, which does not have them",
+        name != "cases" or benchmark.ask is Ask.run,
+        {f"{key}.ask": benchmark.ask.name},
+        f"use {key}.ask=run",
     )
 
 
@@ -408,8 +452,6 @@ def counting_rules(config: RunConfig) -> Iterator[Rule]:
     yield at_least(1, "trainer.eval_limit", trainer.eval_limit, "null takes all held-out rows")
     yield at_least(1, "trainer.early_stopping_patience", trainer.early_stopping_patience, "null switches it off")
     yield at_least(1, "data.limit", config.data.limit, "null takes all rows")
-    for name, benchmark in config.benchmark.items():
-        yield at_least(1, f"benchmark.{name}.limit", benchmark.limit, "null takes all items")
     yield at_least(0, "trainer.samples", trainer.samples, "0 writes none")
     yield at_least(0, "prompt.shots", config.prompt.shots, "0 shows none")
     yield at_least(0, "seed", config.seed, "try 3407")
@@ -441,7 +483,32 @@ def positive(value: float) -> bool:
 REPORTED = ("validation/loss", "validation/perplexity")
 
 
-def metrics_of(config: RunConfig) -> list[str]:
-    """The metrics that a run of `config` ends with: those an objective can be."""
-    benchmarks = [f"eval/{name}/accuracy" for name in config.benchmark]
-    return [*REPORTED, *benchmarks, "trainable_parameters", "peak_memory_gib"]
+def objectives_of(config: RunConfig) -> list[str]:
+    """The metrics that a run of `config` can be chosen by: of a benchmark its development part, never the test."""
+    scored = []
+    for name, benchmark in config.benchmark.items():
+        written = ["completion_tokens"] if benchmark.method is Method.generate else []
+        scored += [f"eval/{development_name(name, benchmark)}/{metric}" for metric in ("accuracy", *written)]
+    return [*REPORTED, *scored, "trainable_parameters", "peak_memory_gib"]
+
+
+def measured_of(config: RunConfig) -> list[str]:
+    """Those of `objectives_of` that a run of `config` does measure: development parts for their own objectives."""
+    prefixes = [f"eval/{development_name(n, b)}/" for n, b in config.benchmark.items() if not is_developed(config, n)]
+    return [metric for metric in objectives_of(config) if not metric.startswith(tuple(prefixes))]
+
+
+def metric_name(name: str, benchmark: BenchmarkConfig) -> str:
+    """What results on the benchmark `name` are called: another name where other questions are asked."""
+    return f"pubmedqa_{benchmark.split}" if name == "pubmedqa" and benchmark.split != "test" else name
+
+
+def development_name(name: str, benchmark: BenchmarkConfig) -> str:
+    """What results on the development part of the benchmark `name` are called."""
+    return f"{metric_name(name, benchmark)}_development"
+
+
+def is_developed(config: RunConfig, name: str) -> bool:
+    """Whether runs of `config` are chosen by the development part of the benchmark `name`."""
+    prefix = f"eval/{development_name(name, config.benchmark[name])}/"
+    return any(metric.startswith(prefix) for metric in config.objective.goals())

@@ -2,7 +2,7 @@
 
 multirun/runs/<date>/<time>-<name>/  or  multirun/<study>/trial-0007/
   .hydra/  config.yaml (resolved)  manifest.json  metrics.jsonl  result.json  predictions/<benchmark>.jsonl
-  adapter/ (PEFT format)  checkpoints/  wandb/  run.log
+  leaks.jsonl  adapter/ (PEFT format)  checkpoints/  wandb/  run.log
 """
 
 import json
@@ -72,6 +72,7 @@ class RunDirectory:
         self.adapter = self.path / "adapter"
         self.checkpoints = self.path / "checkpoints"
         self.log = self.path / "run.log"
+        self.leaks = self.path / "leaks.jsonl"
 
     def __str__(self) -> str:
         """The path as a user would type it: relative where it lies below the working directory."""
@@ -279,6 +280,11 @@ def study_directory(root: str, study: str) -> str:
 def trial_name(number: int) -> str:
     """The directory of trial `number` below its study."""
     return f"trial-{int(number):04d}"
+
+
+def base_of(metric: str) -> str:
+    """What the predictions of the base model are called beside those of the tuned one, those of `metric`."""
+    return f"{metric}-base"
 
 
 def trials_of(study: Path) -> list[RunDirectory]:

@@ -123,7 +123,7 @@ KEPT_RULES = [
     {"data.validation": 40.0},
     {"data.limit": 1},
     {"model.max_length": 32},
-    {"objective.metric": "eval/cases/accuracy", "objective.direction": "maximize"},
+    {"objective.metric": "eval/cases_development/accuracy", "objective.direction": "maximize"},
     {"seed": 0},
 ]
 

@@ -63,7 +63,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Asked:
-    """What a training row could give away of an item: `stem` is the question, with its context where it has one."""
+    """What a training row could give away of an item: its question, or that behind its context as one `stem`."""
 
     benchmark: str
     id: str
@@ -120,7 +120,10 @@ class Audit:
 
 def audit(rows: Sequence[Example], asked: Sequence[Asked]) -> Audit:
     """The leaks of `rows`, with what they were counted among."""
-    return Audit(len(rows), dict(Counter(item.benchmark for item in asked)), find_leaks(rows, asked))
+    items = {(item.benchmark, item.id) for item in asked}  # those with a context are asked about twice
+    counted = Counter(benchmark for benchmark, _ in items)
+    benchmarks = dict.fromkeys(item.benchmark for item in asked)
+    return Audit(len(rows), {benchmark: counted[benchmark] for benchmark in benchmarks}, find_leaks(rows, asked))
 
 
 def find_leaks(rows: Sequence[Example], asked: Sequence[Asked]) -> list[Leak]:
@@ -130,7 +133,18 @@ def find_leaks(rows: Sequence[Example], asked: Sequence[Asked]) -> list[Leak]:
     reasoning says "axonal transport is …" without having been asked for it.
     """
     search = Search(asked)
-    return [leak for row in rows for leak in search.leaks(row)]
+    return [leak for row in rows for leak in strongest(search.leaks(row))]
+
+
+def strongest(leaks: Iterable[Leak]) -> list[Leak]:
+    """Of the leaks of one row the strongest of each item, which may have been asked about with and without context."""
+    strength = list(Kind).index
+    found: dict[tuple[str, str], Leak] = {}
+    for leak in leaks:
+        item = (leak.benchmark, leak.item)
+        if item not in found or strength(leak.kind) < strength(found[item].kind):
+            found[item] = leak
+    return list(found.values())
 
 
 def words(text: str) -> list[str]:

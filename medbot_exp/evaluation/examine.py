@@ -3,9 +3,9 @@
 import hashlib
 import logging
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,34 +14,19 @@ from medbot_exp.config import BenchmarkConfig, Method, Precision, PromptConfig
 from medbot_exp.data.example import Example
 from medbot_exp.evaluation.ask import Question, put
 from medbot_exp.evaluation.generate import Budget, Decoding, write_replies
-from medbot_exp.evaluation.item import Item, fingerprint
+from medbot_exp.evaluation.item import fingerprint
 from medbot_exp.evaluation.kept import Kept, computed
+from medbot_exp.evaluation.paper import Paper, fitting
 from medbot_exp.evaluation.prediction import Prediction, measured, written
 from medbot_exp.evaluation.score import choice_log_likelihoods
 from medbot_exp.processes import Processes
-from medbot_exp.prompt import END_THINK
+from medbot_exp.prompt import END_THINK, slot_tokens
 
 log = logging.getLogger(__name__)
 
 # What a thought is closed with that has spent its budget: the answer is asked for.
 CLOSING = f"\n{END_THINK}\n\nThe answer is"
 PACKAGES = ("medbot-exp", "torch", "transformers", "peft")
-
-
-@dataclass(frozen=True)
-class Paper:
-    """A benchmark, ready to be put to any model.
-
-    Attributes:
-        name: of the benchmark.
-        items: in the order of their options that they are asked in.
-        worked: items shown with their answers in front of each question.
-    """
-
-    name: str
-    benchmark: BenchmarkConfig
-    items: Sequence[Item]
-    worked: Sequence[Item]
 
 
 @dataclass(frozen=True)
@@ -52,7 +37,6 @@ class Candidate:
         prompt: the run's own.
         shots: rows that the prompt shows in front of every question.
         identity: of the weights, and of what they are computed with.
-        without_adapter: makes `model` the base model for the body.
     """
 
     model: Any
@@ -61,7 +45,6 @@ class Candidate:
     shots: Sequence[Example]
     precision: Precision
     identity: dict[str, Any]
-    without_adapter: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 
 def examine(
@@ -72,15 +55,13 @@ def examine(
     What was answered before, by this process or another, is read from `cache_dir`. Where there are several processes,
     all answer all of it, as divided weights need each of them in every pass, and the first one writes.
     """
-    questions = put(
-        paper.items, paper.worked, candidate.shots, paper.benchmark, candidate.prompt, paper.name, candidate.tokenizer
-    )
+    questions = questions_of(paper, candidate.prompt, candidate.shots, candidate.tokenizer)
     batches = batched(questions, paper.benchmark)
-    kept = Kept.below(cache_dir, identity(candidate, paper))
-    with kept.held() if processes.first else nullcontext(), candidate.without_adapter():
+    kept = Kept.below(cache_dir, identity(candidate, paper, questions))
+    with kept.held() if processes.first else nullcontext():
         done = processes.of_first(lambda: kept.begin([len(batch) for batch in batches]))
         if done == len(batches):
-            log.info("%s was answered before", paper.name)
+            log.info("%s: answered before, by the same weights under the same settings", paper.metric)
 
         def answer(batch: Sequence[Question]) -> list[dict[str, Any]]:
             return [prediction.row() for prediction in predict(candidate, paper.benchmark, batch)]
@@ -95,22 +76,46 @@ def examine(
     return [by_id[item.id] for item in paper.items], seconds
 
 
+def questions_of(paper: Paper, prompt: PromptConfig, shots: Sequence[Example], tokenizer: Any) -> list[Question]:
+    """The questions on `paper`, as a model under `prompt` is asked them."""
+    return put(paper.items, paper.worked, shots, paper.benchmark, prompt, paper.name, tokenizer)
+
+
+def with_room(paper: Paper, prompt: PromptConfig, shots: Sequence[Example], tokenizer: Any, positions: int) -> Paper:
+    """`paper` with the items that a model of `positions` tokens has room for; errors as of `fitting`."""
+    questions = questions_of(paper, prompt, shots, tokenizer)
+    if paper.benchmark.method is Method.loglikelihood:
+        room = [max(map(len, question.answer_tokens(paper.benchmark.ask, tokenizer)[0])) for question in questions]
+    else:
+        budgets = [budget(paper.benchmark, prompt, question.opened) for question in questions]
+        closing = len(slot_tokens(CLOSING, tokenizer))
+        room = [each.thinking + (closing if each.thinking else 0) + each.answer for each in budgets]
+    return fitting(paper, questions, room, positions)
+
+
 def batched(questions: Sequence[Question], benchmark: BenchmarkConfig) -> list[list[Question]]:
     """`questions` in batches, the longest first: those of one length together, and memory is shown at the start."""
     order = sorted(questions, key=lambda question: (-len(question.ids), question.item.id))
     return [list(order[start : start + benchmark.batch_size]) for start in range(0, len(order), benchmark.batch_size)]
 
 
-def identity(candidate: Candidate, paper: Paper) -> dict[str, Any]:
-    """All that the predictions of `candidate` on `paper` depend on."""
-    settings = asdict(replace(paper.benchmark, path=None, limit=None, fingerprint=None, shots_path=None))
+def identity(candidate: Candidate, paper: Paper, questions: Sequence[Question]) -> dict[str, Any]:
+    """All that the predictions of `candidate` on `paper`, whose `questions` these are, depend on."""
+    # Where items come from, and how many there are, is in the items themselves.
+    settings = {
+        key: value
+        for key, value in plain(asdict(paper.benchmark)).items()
+        if not key.endswith("path") and not key.startswith("development") and key not in ("limit", "fingerprint")
+    }
+    asked = [(question.ids, question.opened, question.slot) for question in questions]
     return {
         **candidate.identity,
         "precision": candidate.precision.name,
         "prompt": plain(asdict(candidate.prompt)),
         "prompt_shots": hashlib.sha256(repr(list(candidate.shots)).encode()).hexdigest(),
         "benchmark": paper.name,
-        "settings": plain(settings),
+        "settings": settings,
+        "questions": hashlib.sha256(repr(asked).encode()).hexdigest(),  # the tokenizer's chat template among it
         "items": fingerprint(paper.items),
         "worked": fingerprint(paper.worked),
         "packages": {name: version(name) for name in PACKAGES},
@@ -127,17 +132,22 @@ def predict(candidate: Candidate, benchmark: BenchmarkConfig, batch: Sequence[Qu
     if benchmark.method is Method.loglikelihood:
         return [measured(question, likelihoods(candidate, benchmark, question)) for question in batch]
     thinks = [question.opened for question in batch]
-    expected = candidate.prompt.reasoning or any(thinks)
     replies = write_replies(
         candidate.model,
         candidate.tokenizer,
         [question.ids for question in batch],
         thinks,
-        Budget(benchmark.thinking_tokens if expected else 0, benchmark.answer_tokens, CLOSING),
+        budget(benchmark, candidate.prompt, any(thinks)),
         candidate.precision,
         Decoding(benchmark.temperature, benchmark.top_p, seed_of(benchmark.seed, batch[0].item.id)),
     )
     return [written(question, reply) for question, reply in zip(batch, replies, strict=True)]
+
+
+def budget(benchmark: BenchmarkConfig, prompt: PromptConfig, opened: bool) -> Budget:
+    """What may be written; a thought is waited for where `prompt` wants one, or its template has `opened` one."""
+    thinking = benchmark.thinking_tokens if prompt.reasoning or opened else 0
+    return Budget(thinking, benchmark.answer_tokens, CLOSING)
 
 
 def seed_of(seed: int, name: str) -> int:

@@ -1,13 +1,32 @@
 """What a benchmark's predictions come to: accuracy, how far it can be trusted, and what kept answers from counting."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from statistics import mean
 
+from medbot_exp.evaluation.order import published_id
+from medbot_exp.evaluation.paper import Paper
 from medbot_exp.evaluation.prediction import Prediction, State
 from medbot_exp.evaluation.statistics import accuracy_interval
 
 BINS = 10  # of confidence, for the calibration error
+
+
+def paper_metrics(
+    paper: Paper, predictions: Sequence[Prediction], seconds: float, given_away: Collection[str] = ()
+) -> dict[str, float]:
+    """`metrics_of` the predictions on `paper`, by the names that a run records them under.
+
+    too_long counts the items that were left out. Where the ids `given_away` are those of items that a training row
+    gives away, clean/n and clean/accuracy are of the others.
+    """
+    found = metrics_of(predictions, seconds) | {"too_long": len(paper.too_long)}
+    if given_away:
+        clean = [each.correct for each in predictions if published_id(each.id) not in given_away]
+        found["clean/n"] = len(clean)
+        if clean:
+            found["clean/accuracy"] = mean(clean)
+    return {f"eval/{paper.metric}/{key}": value for key, value in found.items()}
 
 
 def metrics_of(predictions: Sequence[Prediction], seconds: float) -> dict[str, float]:
@@ -109,9 +128,9 @@ def order_metrics(predictions: Sequence[Prediction]) -> dict[str, float]:
     """For items that were asked in several orders: the share right in all, and how much a label's place matters."""
     turns, places = defaultdict(list), defaultdict(list)
     for prediction in predictions:
-        base, turn, _ = prediction.id.rpartition("~")
-        if turn:
-            turns[base].append(prediction.correct)
+        published = published_id(prediction.id)
+        if published != prediction.id:
+            turns[published].append(prediction.correct)
             places[prediction.label].append(prediction.correct)
     if not turns:
         return {}

@@ -128,6 +128,12 @@ def ordered(items: Sequence[Item], order: OptionOrder, seed: int) -> list[Item]:
     return [turn for item in items for turn in turns(item)]
 
 
+def published_id(asked: str) -> str:
+    """The id that an item was published under, of one that is asked in several orders."""
+    published, turn, _ = asked.rpartition("~")
+    return published if turn else asked
+
+
 def shuffled(item: Item, seed: int) -> Item:
     """`item` with the texts that can move under other letters."""
     keys = movable(item)

@@ -9,6 +9,7 @@ from typing import Any
 from medbot_exp.evaluation.answers import Reading, read_answer
 from medbot_exp.evaluation.ask import Question
 from medbot_exp.evaluation.generate import Reply
+from medbot_exp.evaluation.statistics import Answered
 
 
 class State(Enum):
@@ -56,6 +57,10 @@ class Prediction:
     def correct(self) -> bool:
         """Whether the answer is the right one."""
         return self.state == State.correct.name
+
+    def answered(self) -> Answered:
+        """It as what runs are compared by."""
+        return Answered(f"{self.id} {self.item_hash}", self.group or self.id, self.correct)
 
     def row(self) -> dict[str, Any]:
         """It as a JSON object."""

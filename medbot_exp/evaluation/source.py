@@ -80,6 +80,20 @@ def shown(name: str, benchmark: BenchmarkConfig) -> Source:
     )
 
 
+def developed(name: str, benchmark: BenchmarkConfig) -> Source:
+    """Where the development part of the benchmark `name` comes from, where it has a source of its own."""
+    return Source(
+        name,
+        benchmark.development_path,
+        benchmark.hub,
+        benchmark.hub_config,
+        benchmark.development_split,
+        benchmark.revision,
+        path_key=f"benchmark.{name}.development_path",
+        split_key=f"benchmark.{name}.development_split",
+    )
+
+
 def read_rows(source: Source, *forms: Sequence[str]) -> list[Row]:
     """The rows of the file `source.path`, or of the hub, each with all fields of one of `forms`.
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from medbot_exp.config import Direction, ObjectiveConfig
 from medbot_exp.report.console import print_facts, stdout_console
 from medbot_exp.report.progress import duration
+from medbot_exp.report.summary import benchmarks_of
 from medbot_exp.rundir import HydraFiles, RunDirectory, trials_of
 
 
@@ -80,7 +81,7 @@ def table_of(trials: list[Trial], best: Trial | None) -> Table:
     common = set.intersection(*(set(trial.files.task_overrides()) for trial in trials))
     rows = [[word for word in trial.files.task_overrides() if word not in common] for trial in trials]
     metrics = {key for trial in trials if trial.result for key in trial.result.get("metrics", {})}
-    accuracies = sorted(key for key in metrics if key.startswith("eval/") and key.endswith("/accuracy"))
+    accuracies = [f"eval/{name}/accuracy" for name in sorted(benchmarks_of(dict.fromkeys(metrics)))]
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("trial", no_wrap=True)
     longest = max((len(word) for row in rows for word in row), default=0)

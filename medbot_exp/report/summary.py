@@ -40,15 +40,18 @@ def print_summary(
     for column, justify in (("", "left"), ("before", "right"), ("after", "right"), ("change", "right")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     before, after = result["before"], result["metrics"]
+    intervals = {f"eval/{name}/accuracy": each["interval"] for name, each in result["against_base"].items()}
     for label, key, form in rows_of(before, after):
         if key in before and key in after:
-            table.add_row(label, form(before[key]), form(after[key]), change(key, before[key], after[key]))
+            changed = change(key, before[key], after[key], intervals.get(key))
+            table.add_row(label, form(before[key]), form(after[key]), changed)
     console.print()
     console.print(table)
     seconds = result["seconds"]
     spent = ", ".join(f"{name} {duration(value)}" for name, value in seconds.items() if name != "total")
     since = f" since step {result['resumed_from']}" if result["resumed_from"] else ""
     facts = {
+        **doubts(result),
         "time": f"{duration(seconds['total'])} ({spent})",
         "training": f"{plural(result['steps'], 'step')}, {plural(result['tokens'], 'token')}{since}, "
         f"{result['tokens_per_second']:.0f} tokens/s",
@@ -67,18 +70,60 @@ def rows_of(
     """(label, metric, format) of every row of the table."""
     yield "held-out loss (nats/token)", "validation/loss", "{:.4f}".format
     yield "held-out perplexity", "validation/perplexity", "{:.2f}".format
-    for key in after:
-        if key.endswith("/accuracy") and key in before:
-            name, count = key.split("/")[1], int(after[key.replace("/accuracy", "/n")])
-            yield f"accuracy on {name} (n={count})", key, "{:.1%}".format
+    for name in benchmarks_of(after):
+        count = int(after[f"eval/{name}/n"])
+        yield f"accuracy on {name} (n={count})", f"eval/{name}/accuracy", "{:.1%}".format
+        clean = f"eval/{name}/clean/accuracy"
+        if clean in after:
+            yield f"  of {int(after[f'eval/{name}/clean/n'])} not given away", clean, "{:.1%}".format
 
 
-def change(key: str, before: float, after: float) -> str:
-    """The difference in the metric's own terms: points for shares, percent for the rest."""
-    points = key.endswith("accuracy")
-    difference = 100 * (after - before) if points else 100 * (after / before - 1)
-    # round() first: -0.04 would be shown as -0.0.
-    return f"{round(difference, 1) + 0.0:+.1f}{' points' if points else '%'}"
+def benchmarks_of(metrics: Mapping[str, Any]) -> list[str]:
+    """The names of the benchmarks that `metrics` are of; an accuracy of some of the items has a longer name."""
+    keys = (key.split("/") for key in metrics)
+    return [parts[1] for parts in keys if len(parts) == 3 and parts[0] == "eval" and parts[2] == "accuracy"]
+
+
+def change(key: str, before: float, after: float, interval: Mapping[str, float] | None = None) -> str:
+    """The difference in the metric's own terms, points for shares and percent for the rest, with its `interval`."""
+    if not key.endswith("accuracy"):
+        return f"{signed(100 * (after / before - 1))}%"
+    bounds = "" if interval is None else f" ({signed(100 * interval['low'])} to {signed(100 * interval['high'])})"
+    return f"{signed(100 * (after - before))} points{bounds}"
+
+
+def signed(value: float) -> str:
+    """`value` with its sign and one decimal; round() first, as -0.04 would be shown as -0.0."""
+    return f"{round(value, 1) + 0.0:+.1f}"
+
+
+def doubts(result: Mapping[str, Any]) -> dict[str, str]:
+    """How far the accuracies of `result` (result.json) can be trusted, a line for each benchmark."""
+    metrics, facts = result["metrics"], {}
+    for name in benchmarks_of(metrics):
+        told = doubts_of(metrics, name)
+        compared = result["against_base"].get(name)
+        if compared is not None:
+            smallest = f"{100 * compared['detectable']:.1f} points"
+            told.append(f"against the base p {compared['p']:.2g}, where differences show from {smallest} on")
+        facts[name] = "; ".join(told)
+    return facts
+
+
+def doubts_of(metrics: Mapping[str, Any], name: str) -> list[str]:
+    """What stands beside the accuracy on `name`: its interval, what needs no model, and what has no answer."""
+    values = {key.removeprefix(f"eval/{name}/"): value for key, value in metrics.items()}
+    told = [
+        f"{values['accuracy_low']:.1%} to {values['accuracy_high']:.1%} (95%)",
+        f"chance {values['chance']:.1%}, most frequent label {values['majority']:.1%}",
+    ]
+    states = ("unparsed", "truncated", "unclosed_think")
+    missing = [f"{values[state]:.1%} {state.replace('_', ' ')}" for state in states if values[state]]
+    if missing:
+        told.append(f"no answer: {', '.join(missing)} (at best {values['accuracy_best']:.1%})")
+    if values["too_long"]:
+        told.append(f"{plural(int(values['too_long']), 'item')} too long for the model")
+    return told
 
 
 def final_words(text: str, width: int = 300) -> str:

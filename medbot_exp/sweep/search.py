@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from medbot_exp.config import RunConfig
 from medbot_exp.errors import ConfigError
-from medbot_exp.rules import metrics_of, typed
+from medbot_exp.rules import measured_of, typed
 from medbot_exp.sweep import grid
 from medbot_exp.sweep.constraints import Constraint, read_constraints
 from medbot_exp.sweep.job import TrackedTask
@@ -298,7 +298,7 @@ def directions_of(direction: Any, base: DictConfig) -> list[str]:
 
 def metrics_known(base: DictConfig) -> list[str] | None:
     """The metrics that every trial ends with; None where only the task function knows."""
-    return metrics_of(typed(grid.without_hydra(base))) if OmegaConf.get_type(base) is RunConfig else None
+    return measured_of(typed(grid.without_hydra(base))) if OmegaConf.get_type(base) is RunConfig else None
 
 
 def default_name(folder: Path, own: bool) -> str:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from operator import methodcaller
@@ -13,9 +13,12 @@ import yaml
 
 from medbot_exp import rundir
 from medbot_exp.config import Precision, RunConfig, Sharding
+from medbot_exp.data.example import Example
 from medbot_exp.device import choose_precision
 from medbot_exp.errors import Interrupted
-from medbot_exp.evaluation.measure import Exam
+from medbot_exp.evaluation.examine import with_room
+from medbot_exp.evaluation.measure import Exam, Examiner
+from medbot_exp.evaluation.paper import Paper
 from medbot_exp.evaluation.score import held_out_metrics
 from medbot_exp.model import Loaded, Outline, digest_meanwhile, locate, outline
 from medbot_exp.processes import Processes, share_of
@@ -24,7 +27,16 @@ from medbot_exp.report.progress import Lines, plural, progress_for
 from medbot_exp.rules import REPORTED
 from medbot_exp.sweep.job import RunningTrial
 from medbot_exp.tasks.memory_plan import explained, plan_memory
-from medbot_exp.tasks.start import Inputs, Prepared, Tokenized, manifest_contents, prepare, quiet_libraries, tokenized
+from medbot_exp.tasks.start import (
+    Inputs,
+    Prepared,
+    Tokenized,
+    base_identity,
+    manifest_contents,
+    prepare,
+    quiet_libraries,
+    tokenized,
+)
 from medbot_exp.tracking import manifest
 from medbot_exp.tracking.record import Mirror, Record
 from medbot_exp.tracking.wandb import Place, open_mirror
@@ -100,6 +112,7 @@ def perform(job: Job, record: Record, resumed_from: int | None) -> tuple[dict[st
         with processes.local_first():
             outlined = outline(config.model, cache_dir)
             rows = tokenized(config, job.inputs.split, outlined.tokenizer, cache_dir)
+            papers = papers_with_room(config, job.inputs.papers, rows.shots, outlined)
         # How much of divided weights is whole at a time is not planned.
         planned = device.type == "cuda" and config.trainer.sharding is Sharding.none
         plan = plan_memory(config, outlined, rows.longest(), device, processes.count) if planned else None
@@ -107,11 +120,36 @@ def perform(job: Job, record: Record, resumed_from: int | None) -> tuple[dict[st
             log.info("memory plan: %.2f GiB at most of %.2f free", plan.footprint().gib(), plan.free_gib())
             plan.refuse()
     with explained(plan):
-        return train_and_measure(job, record, resumed_from, outlined, rows)
+        return train_and_measure(job, record, resumed_from, outlined, rows, papers)
+
+
+def papers_with_room(
+    config: RunConfig, papers: Sequence[Paper], shots: Sequence[Example], outlined: Outline
+) -> list[Paper]:
+    """`papers` with the items that the model has room for; errors as of paper.fitting."""
+    positions = getattr(outlined.config.get_text_config(), "max_position_embeddings", None)
+    if positions is None:
+        return list(papers)
+    fitted = [with_room(paper, config.prompt, shots, outlined.tokenizer, positions) for paper in papers]
+    for paper in fitted:
+        if paper.too_long:
+            log.warning(
+                "%s: %s left out, as the model has no room for %d tokens and more: %s",
+                paper.metric,
+                plural(len(paper.too_long), "item"),
+                positions,
+                ", ".join(paper.too_long),
+            )
+    return fitted
 
 
 def train_and_measure(
-    job: Job, record: Record, resumed_from: int | None, outlined: Outline, rows: Tokenized
+    job: Job,
+    record: Record,
+    resumed_from: int | None,
+    outlined: Outline,
+    rows: Tokenized,
+    papers: Sequence[Paper],
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """`perform` from the weights on: nothing before them takes much memory."""
     config, directory, clock, device = job.config, job.directory, job.clock, job.inputs.device
@@ -129,17 +167,24 @@ def train_and_measure(
         prepared = prepare(config, loaded, rows, device)
         if config.trainer.sharding is Sharding.full:
             shard(prepared.model, device)
-        exam = Exam(
+        examiner = Examiner(
             tokenizer=prepared.tokenizer,
             prompt=config.prompt,
-            trainer=config.trainer,
             shots=prepared.shots,
-            held_out=prepared.held_out,
-            items=job.inputs.items,
-            sampled=job.inputs.split.validation[: config.trainer.samples],
-            record=record,
+            lora=config.lora,
+            weights=base_identity(config, loaded.located.version, device),
             precision=precision,
+            cache_dir=Path(config.cache_dir).expanduser(),
+            given_away=job.inputs.passed.given_away(),
+            record=record,
             processes=processes,
+        )
+        exam = Exam(
+            examiner=examiner,
+            trainer=config.trainer,
+            held_out=prepared.held_out,
+            papers=papers,
+            sampled=job.inputs.split.validation[: config.trainer.samples],
         )
         processes.of_first(lambda: begin_record(job, record, loaded, prepared, precision))
     log.info(
@@ -159,7 +204,7 @@ def train_and_measure(
         # The fresh adapter is part of it: it starts out as no change, whatever its initialisation.
         with clock.phase("before"):
             exam.write(prepared.model, "before")
-            before = exam.measure(prepared.model, "before")
+            before = exam.before(prepared.model)
         # Logged last: a resumption that finds this line finds the answers as well.
         record.log(0, before)
     log.info("held-out loss %.4f before training", before["validation/loss"])
@@ -229,7 +274,7 @@ def measured_result(
         log.info("keeping the adapter of step %d, the best evaluated", outcome.kept_step)
     log.info("measuring the trained model")
     with job.clock.phase("after"):
-        after = exam.measure(model, "after", outcome.validation_loss)
+        after = exam.after(model, outcome.validation_loss)
         samples = exam.write(model, "after")
         job.processes.of_first(lambda: save_adapter(model, directory))
     # The last step's evaluation has its line already; what the end adds gets one more.
@@ -244,6 +289,7 @@ def measured_result(
         "objective": {metric: (after | done)[metric] for metric in job.config.objective.goals()},
         "metrics": after,
         "before": before,
+        "against_base": exam.against_base() if job.processes.first else {},
         **done,
         "seconds": job.clock.report(),
         "adapter": directory.adapter.name,
@@ -276,6 +322,8 @@ def begin_record(job: Job, record: Record, loaded: Loaded, prepared: Prepared, p
     if job.trial is not None:
         contents["run_id"] = job.trial.run_id
     written = manifest.write(directory, contents)
+    if job.inputs.passed.audit.leaks:
+        record.write_leaks(job.inputs.passed.rows())
     directory.result.unlink(missing_ok=True)  # of an attempt that failed; this one writes its own
     record.mirror = mirror_of(job, written["run_id"], written["name"], written["study"])
 

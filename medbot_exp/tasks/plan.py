@@ -71,9 +71,9 @@ def run(config: RunConfig, hydra_files: HydraFiles) -> None:
     quiet_libraries()
     if device.type == "cpu":
         keep_freed_memory()
-    split, _ = read_questions(config)
+    passed, _ = read_questions(config)
     outlined = outline(config.model, cache_dir)
-    rows = tokenized(config, split, outlined.tokenizer, cache_dir)
+    rows = tokenized(config, passed.split, outlined.tokenizer, cache_dir)
     memory = (
         plan_elsewhere(config, outlined, rows.longest())
         if elsewhere

@@ -1,20 +1,22 @@
 """What a run starts from: looked at before anything is written (`gather`), then made (`prepare`)."""
 
 import logging
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medbot_exp.config import Ask, BackendName, Method, OptionOrder, RunConfig, TrackingName
+from medbot_exp.config import BackendName, RunConfig, TrackingName
 from medbot_exp.data import sources
 from medbot_exp.data.example import Example, Split, fingerprint, normalised
 from medbot_exp.data.prepare import TokenizedRows, tokenize
 from medbot_exp.device import find_device, refuse_lacking, refuse_unfit
-from medbot_exp.errors import ConfigError, DataError
-from medbot_exp.evaluation.benchmarks import cases
+from medbot_exp.errors import DataError
+from medbot_exp.evaluation.paper import Paper, read_developments, read_tests
 from medbot_exp.model import Loaded, check_paths
 from medbot_exp.processes import Processes, refuse
+from medbot_exp.tasks.leak_gate import Passed, pass_gate
 from medbot_exp.tracking.wandb import Mode, decide_mode
 from medbot_exp.training import backend, unsloth
 from medbot_exp.training.footprint import Longest
@@ -27,12 +29,22 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Inputs:
-    """Rows, benchmark items, device, and whether W&B goes online; None without W&B, or where another has it."""
+    """Rows, benchmarks, device, and whether W&B goes online; None without W&B, or where another has it.
 
-    split: Split
-    items: Sequence[Example]
+    Attributes:
+        passed: the rows, as the gate between them and the benchmarks lets them be trained on.
+        papers: what is asked before and after training.
+    """
+
+    passed: Passed
+    papers: Sequence[Paper]
     device: "torch.device"
     mode: Mode | None
+
+    @property
+    def split(self) -> Split:
+        """The rows to train on, and those held out."""
+        return self.passed.split
 
 
 @dataclass(frozen=True)
@@ -73,8 +85,8 @@ def gather(config: RunConfig, processes: Processes) -> Inputs:
     device = find_device(processes.gpu)
     refuse_unfit(config, device)
     with processes.local_first():
-        split, items = read_questions(config)
-    return Inputs(split, items, device, mode)
+        passed, papers = read_questions(config)
+    return Inputs(passed, papers, device, mode)
 
 
 def refuse_conflicts(config: RunConfig, processes: Processes) -> None:
@@ -82,65 +94,62 @@ def refuse_conflicts(config: RunConfig, processes: Processes) -> None:
     refuse(config, processes)
     if config.backend.name is BackendName.unsloth:
         unsloth.refuse(config)
-    refuse_unasked(config)
     check_paths(config.model)
     sources.check_file(config.data)
 
 
-def refuse_unasked(config: RunConfig) -> None:
-    """Raise a ConfigError for a benchmark that a run does not ask yet, or asks in another way than is wished."""
-    as_asked = {
-        "path": None,
-        "hub": None,
-        "split": "validation",
-        "fingerprint": None,
-        "method": Method.loglikelihood,
-        "ask": Ask.run,
-        "order": OptionOrder.published,
-        "shots": 0,
-    }
-    others = [f"benchmark.{name}" for name in config.benchmark if name != "cases"]
-    changed = [
-        f"benchmark.cases.{key}"
-        for name, benchmark in config.benchmark.items()
-        for key, value in as_asked.items()
-        if name == "cases" and getattr(benchmark, key) != value
-    ]
-    if others or changed:
-        raise ConfigError(
-            "a run asks the bundled cases alone so far, by the likelihood of their options, but got "
-            f"{', '.join([*others, *changed])}; use benchmark=[cases], and leave its other keys as they are"
-        )
+def read_questions(config: RunConfig) -> tuple[Passed, list[Paper]]:
+    """The rows to train on and those held out, before they are tokenised, and what is asked of the benchmarks.
 
-
-def read_questions(config: RunConfig) -> tuple[Split, Sequence[Example]]:
-    """The rows to train on and those held out, before they are tokenised, and the benchmark's items.
+    A run that is chosen by a part of a benchmark is asked that part, and the rest once it has been chosen; the gate
+    knows all of it.
 
     Raises:
-        DataError: a file, a column or a row that is not as it should be, none left to train on, or one of those that
-            are asked among those.
+        ConfigError, DataError: a file, a column or a row that is not as it should be, none left to train on, or one of
+            those that are asked among those.
     """
     split = sources.load(config.data)
+    refuse_overlap(split.train, split.validation)
+    tests, developments = read_tests(config), read_developments(config)
+    passed = pass_gate(split, [*tests, *developments], config.data.on_leak)
+    split = passed.split
     if len(split.train) <= config.prompt.shots:
         raise DataError(
             f"`prompt.shots` must leave rows to train on, but got prompt.shots={config.prompt.shots} "
             f"of {len(split.train)} rows; lower it"
         )
-    items = cases.load(config.benchmark["cases"]) if "cases" in config.benchmark else []
-    refuse_overlap(split.train, items, "benchmark", "hold them out with data.columns.split, or use benchmark=[]")
-    refuse_overlap(split.train, split.validation, "held-out", "take them out of one part of the file")
-    return split, items
+    later = {paper.name for paper in developments}
+    return passed, [*developments, *(paper for paper in tests if paper.name not in later)]
 
 
-def refuse_overlap(training: Sequence[Example], asked: Sequence[Example], kind: str, remedy: str) -> None:
-    """Raise a DataError where a question of `asked` is among the training rows: its score would mean nothing."""
+def refuse_overlap(training: Sequence[Example], held_out: Sequence[Example]) -> None:
+    """Raise a DataError where a question that is held out is among the training rows: its loss would mean nothing."""
     trained = {normalised(row.question) for row in training}
-    both = [item.id for item in asked if normalised(item.question) in trained]
+    both = [row.id for row in held_out if normalised(row.question) in trained]
     if both:
         raise DataError(
-            f"no {kind} question may be trained on, but {len(both)} of {len(asked)} are among the training rows "
-            f"({', '.join(both[:3])}); {remedy}"
+            f"no held-out question may be trained on, but {len(both)} of {len(held_out)} are among the training rows "
+            f"({', '.join(both[:3])}); take them out of one part of the file"
         )
+
+
+def base_identity(config: RunConfig, version: str, device: "torch.device") -> dict[str, Any]:
+    """All that answers of the base model depend on besides what it is asked.
+
+    Args:
+        version: of the weights, as in the manifest.
+    """
+    import torch
+
+    return {
+        "model": version,
+        "dtype": config.model.dtype.name,
+        "quantization": config.model.quantization.name,
+        "attention": config.model.attention.name,
+        "pad_token": config.model.pad_token,
+        "backend": config.backend.name.name,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+    }
 
 
 def tokenized(config: RunConfig, split: Split, tokenizer: Any, cache_dir: Path) -> Tokenized:
@@ -195,7 +204,21 @@ def manifest_contents(
             }
             for name, rows in (("train", prepared.rows), ("validation", prepared.held_out))
         },
+        "benchmarks": benchmarks_told(inputs.papers),
+        "leaks": inputs.passed.report(),
         "seeds": {"seed": config.seed},
+    }
+
+
+def benchmarks_told(papers: Sequence[Paper]) -> dict[str, Any]:
+    """What a record says of the benchmarks asked: the fingerprint is what benchmark.<name>.fingerprint takes."""
+    return {
+        paper.metric: {
+            "fingerprint": paper.source,
+            "items": len(paper.items),
+            "revision": paper.benchmark.revision,
+        }
+        for paper in papers
     }
 
 

@@ -150,6 +150,9 @@ def hand_over(record: Record, result: dict[str, Any], samples: list[dict[str, An
     rows = [[sample[name] for name in names] for sample in samples]
     if rows:
         record.tell(lambda mirror: mirror.table("samples", names, rows))
+    leaks = record.leaks()
+    if leaks:
+        record.tell(lambda mirror: mirror.table("leaks", list(leaks[0]), [list(leak.values()) for leak in leaks]))
     if result["status"] == "complete":
         record.tell(lambda mirror: mirror.adapter(record.directory.adapter))
     record.tell(lambda mirror: mirror.summarize(result))

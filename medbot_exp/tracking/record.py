@@ -86,6 +86,14 @@ class Record:
         """Put `rows` in the place of the answers to `benchmark`."""
         write_jsonl(self.directory.predictions(benchmark), rows)
 
+    def leaks(self) -> list[dict[str, Any]]:
+        """The training rows that give away items."""
+        return read_jsonl(self.directory.leaks)
+
+    def write_leaks(self, rows: list[dict[str, Any]]) -> None:
+        """Put `rows`, the training rows that give away items, into leaks.jsonl."""
+        write_jsonl(self.directory.leaks, rows)
+
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write result.json: from here on the run has ended."""
         write_json(self.directory.result, finite(result))
@@ -110,6 +118,9 @@ class NoRecord(Record):
 
     def write_predictions(self, benchmark: str, rows: list[dict[str, Any]]) -> None:
         """Drop the answers."""
+
+    def write_leaks(self, rows: list[dict[str, Any]]) -> None:
+        """Drop the leaks."""
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Drop the result."""

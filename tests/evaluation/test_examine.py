@@ -1,16 +1,19 @@
 """A model is asked what is on the paper, in batches that do not matter, and once."""
 
-from contextlib import contextmanager
+import copy
 from dataclasses import replace
+from string import ascii_lowercase
 
 import pytest
 import torch
 
-from medbot_exp.config import Ask, Method, Precision
+from medbot_exp.config import Ask, Method, Precision, TooLong
 from medbot_exp.data.example import Example
+from medbot_exp.errors import DataError
 from medbot_exp.evaluation import examine as room
-from medbot_exp.evaluation.examine import Candidate, Paper, examine, identity
+from medbot_exp.evaluation.examine import Candidate, examine, questions_of, with_room
 from medbot_exp.evaluation.item import Item
+from medbot_exp.evaluation.paper import Paper
 from medbot_exp.processes import ALONE
 
 ITEMS = [
@@ -31,7 +34,7 @@ ITEMS = [
 def paper(compose):
     """The items, to be answered by likelihood."""
     benchmark = compose("benchmark=[cases]").benchmark["cases"]
-    return Paper("medqa", replace(benchmark, batch_size=2), ITEMS, [])
+    return Paper("medqa", "medqa", "0" * 64, replace(benchmark, batch_size=2), ITEMS, [])
 
 
 @pytest.fixture
@@ -46,20 +49,96 @@ def writing(paper, **changes):
     return replace(paper, benchmark=replace(paper.benchmark, **settings))
 
 
-def test_likeliest_option_is_the_answer(candidate, paper, tmp_path, tokenizer):
+def identity(candidate, paper):
+    """What the answers of `candidate` to `paper` are kept under."""
+    questions = questions_of(paper, candidate.prompt, candidate.shots, candidate.tokenizer)
+    return room.identity(candidate, paper, questions)
+
+
+def log_likelihood(candidate, context, option):
+    """ln p(option | context) in nats, from the whole logits of the two together."""
+    before, ids = candidate.tokenizer(context)["input_ids"], candidate.tokenizer(context + option)["input_ids"]
+    with torch.inference_mode():
+        shares = candidate.model(torch.tensor([ids]), use_cache=False).logits[0].log_softmax(-1)
+    return sum(shares[place - 1, ids[place]].item() for place in range(len(before), len(ids)))
+
+
+OPTIONS = {"A": "β-Blocker", "B": "µ", "C": "Observe, and repeat the blood count in a week", "D": "Aspirin"}
+
+
+@pytest.mark.parametrize(
+    "prompt, context",
+    [
+        (
+            "medbot",
+            "You are a careful physician. Think step by step, then give the final answer.\n\n"
+            "### Question\nWhat {now}?\n\n### Response\n<think>\n\n</think>\n\n",
+        ),
+        ("direct", "### Question\nWhat {now}?\n\n### Answer\n"),
+    ],
+)
+def test_option_is_measured_per_byte_where_the_prompt_has_its_answers(
+    candidate, paper, tmp_path, compose, prompt, context
+):
+    asked = replace(paper, items=[Item("1", "What {now}?", OPTIONS, "D")])
+    (prediction,), _ = examine(replace(candidate, prompt=compose(f"prompt={prompt}").prompt), asked, tmp_path, ALONE)
+    # β and µ have two bytes each.
+    expected = {
+        key: log_likelihood(candidate, context, OPTIONS[key]) / size
+        for key, size in zip("ABCD", (10, 2, 45, 7), strict=True)
+    }
+    assert prediction.log_likelihoods == pytest.approx(expected, abs=1e-4)
+
+
+def test_rows_that_the_prompt_shows_stand_in_front(candidate, paper, tmp_path):
+    asked = replace(paper, items=[Item("1", "What now?", OPTIONS, "D")])
+    shown = replace(candidate, shots=[Example("0", "And before?", "Thought.", "Rest")])
+    (prediction,), _ = examine(shown, asked, tmp_path, ALONE)
+    context = "### Question\nAnd before?\n\n### Answer\nRest\n\n### Question\nWhat now?\n\n### Answer\n"
+    assert prediction.prompt == context
+    assert prediction.log_likelihoods["D"] == pytest.approx(log_likelihood(candidate, context, "Aspirin") / 7, abs=1e-4)
+
+
+def test_long_option_wins_by_its_bytes_though_a_short_one_is_likelier_as_a_whole(candidate, paper, tmp_path):
+    def scored(options):
+        item = Item("1", "What now?", {str(place): option for place, option in enumerate(options)}, "0")
+        (prediction,), _ = examine(candidate, replace(paper, items=[item]), tmp_path, ALONE)
+        return prediction.answer, {int(key): value for key, value in prediction.log_likelihoods.items()}
+
+    # Of all letters, the one that the model expects least, twice; and the one that it expects most, forty times.
+    twice, often = ([letter * count for letter in ascii_lowercase] for count in (2, 40))
+    worst, best = scored(twice)[1], scored(often)[1]
+    answer, scores = scored([twice[min(worst, key=worst.get)], often[max(best, key=best.get)]])
+    assert 2 * scores[0] > 40 * scores[1]
+    assert answer == "1"
+
+
+@pytest.mark.parametrize("method, needed", [(Method.loglikelihood, 8), (Method.generate, 6)])
+def test_item_that_the_model_has_no_room_for_is_left_out_or_refused(candidate, paper, method, needed):
+    asked = writing(paper, method=method)
+    questions = questions_of(asked, candidate.prompt, [], candidate.tokenizer)
+    # The prompt has no thought, so 6 tokens of an answer are all that may be written; "Warfarin" are 8.
+    lengths = sorted(len(question.ids) for question in questions)
+    longest = max(questions, key=lambda question: len(question.ids)).item
+    room_for = lengths[-1] - 1 + needed
+    fitted = with_room(asked, candidate.prompt, [], candidate.tokenizer, room_for)
+    assert fitted.too_long == (longest.id,) and len(fitted.items) == len(ITEMS) - 1
+    assert longest.id not in [item.id for item in fitted.items]
+    strict = replace(asked, benchmark=replace(asked.benchmark, on_too_long=TooLong.error))
+    with pytest.raises(
+        DataError, match=f"model's {room_for} tokens .*, but 1 of 5 items of medqa do not .{longest.id}"
+    ):
+        with_room(strict, candidate.prompt, [], candidate.tokenizer, room_for)
+    with pytest.raises(DataError, match="but 5 of 5 items of medqa do not"):
+        with_room(asked, candidate.prompt, [], candidate.tokenizer, 10)
+
+
+def test_likeliest_option_is_the_answer(candidate, paper, tmp_path):
     predictions, seconds = examine(candidate, paper, tmp_path, ALONE)
     assert [each.id for each in predictions] == [item.id for item in ITEMS] and seconds > 0
-    first = predictions[0]
-    # By hand: the log-likelihood of each option's bytes behind the prompt.
-    for key, option in ITEMS[0].options.items():
-        ids = tokenizer(first.prompt + option)["input_ids"]
-        with torch.inference_mode():
-            logits = candidate.model(torch.tensor([ids])).logits[0].log_softmax(-1)
-        start = len(ids) - len(option)
-        total = sum(float(logits[place - 1, ids[place]]) for place in range(start, len(ids)))
-        assert first.log_likelihoods[key] == pytest.approx(total / len(option), abs=1e-4)
-    assert first.answer == max(first.log_likelihoods, key=first.log_likelihoods.get)
-    assert first.state == ("correct" if first.answer == "B" else "wrong")
+    for each in predictions:
+        assert each.answer == max(each.log_likelihoods, key=each.log_likelihoods.get)
+        assert each.state == ("correct" if each.answer == "B" else "wrong")
 
 
 def test_harness_measures_letters_in_its_own_words(candidate, paper, tmp_path):
@@ -105,19 +184,6 @@ def test_stopped_evaluation_goes_on_where_it_was(candidate, paper, tmp_path, mon
     assert sum(map(len, answered)) == len(ITEMS) + 2  # the batch that was stopped
 
 
-def test_base_model_is_asked_without_the_adapter(candidate, paper, tmp_path):
-    inside = []
-
-    @contextmanager
-    def without():
-        inside.append(True)
-        yield
-        inside.append(False)
-
-    examine(replace(candidate, without_adapter=without), paper, tmp_path, ALONE)
-    assert inside == [True, False]
-
-
 CHANGES = {
     "weights": lambda c, p: (replace(c, identity={**c.identity, "model": "other"}), p),
     "adapter": lambda c, p: (replace(c, identity={**c.identity, "adapter": "x"}), p),
@@ -153,6 +219,18 @@ CHANGES = {
 @pytest.mark.parametrize("part", CHANGES)
 def test_whatever_an_answer_depends_on_makes_another_evaluation(candidate, paper, part):
     assert identity(*CHANGES[part](candidate, paper)) != identity(candidate, paper)
+
+
+def chatting(candidate, template):
+    """`candidate` under prompt=chat, with `template` as its tokenizer's."""
+    tokenizer = copy.deepcopy(candidate.tokenizer)
+    tokenizer.chat_template = template
+    return replace(candidate, tokenizer=tokenizer, prompt=replace(candidate.prompt, chat=True))
+
+
+def test_chat_template_makes_another_evaluation(candidate, paper):
+    templates = ["{{ messages[0].content }}", "{{ messages[0].content }}!"]
+    assert identity(chatting(candidate, templates[0]), paper) != identity(chatting(candidate, templates[1]), paper)
 
 
 def test_where_a_file_lies_makes_no_other_evaluation(candidate, paper):

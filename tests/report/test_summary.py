@@ -21,7 +21,18 @@ RESULT = {
         "validation/perplexity": 7.38906,
         "eval/cases/accuracy": 0.4222,
         "eval/cases/n": 45,
+        "eval/cases/accuracy_low": 0.2904,
+        "eval/cases/accuracy_high": 0.5663,
+        "eval/cases/accuracy_best": 0.4889,
+        "eval/cases/chance": 0.25,
+        "eval/cases/majority": 0.4,
+        "eval/cases/unparsed": 0.0444,
+        "eval/cases/truncated": 0.0,
+        "eval/cases/unclosed_think": 0.0222,
+        "eval/cases/too_long": 1,
+        "eval/cases/negated/accuracy": 0.1,
     },
+    "against_base": {"cases": {"interval": {"low": 0.0311, "high": 0.4133}, "p": 0.0213, "detectable": 0.2512}},
     "steps": 12,
     "resumed_from": None,
     "tokens": 10500,
@@ -88,7 +99,21 @@ class TestPrintSummary:
         text = printed()
         assert line_with(text, "held-out loss (nats/token)") == ["2.5000", "2.0000", "-20.0%"]
         assert line_with(text, "held-out perplexity") == ["12.18", "7.39", "-39.3%"]
-        assert line_with(text, "accuracy on cases (n=45)") == ["20.0%", "42.2%", "+22.2", "points"]
+        interval = ["(+3.1", "to", "+41.3)"]
+        assert line_with(text, "accuracy on cases (n=45)") == ["20.0%", "42.2%", "+22.2", "points", *interval]
+
+    def test_accuracy_stands_beside_what_it_can_be_trusted_for(self):
+        assert " ".join(line_with(printed(), "cases")) == (
+            "29.0% to 56.6% (95%); chance 25.0%, most frequent label 40.0%; no answer: 4.4% unparsed, 2.2% unclosed "
+            "think (at best 48.9%); 1 item too long for the model; against the base p 0.021, where differences show "
+            "from 25.1 points on"
+        )
+
+    def test_accuracy_on_what_no_row_gives_away_has_a_line_of_its_own(self):
+        clean = {"eval/cases/clean/n": 40, "eval/cases/clean/accuracy": 0.3}
+        changed = {part: RESULT[part] | clean for part in ("before", "metrics")}
+        text = printed(RESULT | changed)
+        assert line_with(text, "of 40 not given away") == ["30.0%", "30.0%", "+0.0", "points"]
 
     def test_facts_say_time_speed_memory_and_where_everything_is(self):
         text = printed()
@@ -130,6 +155,9 @@ class TestPrintSummary:
     def test_metric_that_was_not_measured_before_has_no_row(self):
         before = {"validation/loss": 2.5, "validation/perplexity": 12.18}
         assert "accuracy" not in printed(RESULT | {"before": before})
+
+    def test_run_that_is_not_compared_has_no_interval_of_the_change(self):
+        assert line_with(printed(RESULT | {"against_base": {}}), "accuracy on cases")[-2:] == ["+22.2", "points"]
 
     def test_narrow_terminal_does_not_break_it(self):
         assert "2.0000" in printed(width=50)

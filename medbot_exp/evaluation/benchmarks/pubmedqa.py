@@ -40,11 +40,6 @@ def read(benchmark: BenchmarkConfig) -> list[Item]:
     return distinct(rows(asked("pubmedqa", benchmark)), item)
 
 
-def metric_name(benchmark: BenchmarkConfig) -> str:
-    """What the results are called: pubmedqa for the official test alone, else pubmedqa_<split>."""
-    return "pubmedqa" if benchmark.split == "test" else f"pubmedqa_{benchmark.split}"
-
-
 def rows(source: Source) -> list[Row]:
     """The rows of `source` that belong to its part; the log says where a test lacks some of the 500.
 

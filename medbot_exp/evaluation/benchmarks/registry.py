@@ -1,7 +1,7 @@
 """The benchmarks by their names: the items that a run is asked, and the worked examples in front of them."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Protocol
 
@@ -12,7 +12,7 @@ from medbot_exp.evaluation.benchmarks import cases, medmcqa, medqa, mmlu_medical
 from medbot_exp.evaluation.item import Item, fingerprint
 from medbot_exp.evaluation.order import tagged
 from medbot_exp.evaluation.rows import Row
-from medbot_exp.evaluation.source import Source, shown
+from medbot_exp.evaluation.source import Source, developed, shown
 
 
 class Reader(Protocol):
@@ -33,13 +33,18 @@ READERS: Mapping[str, Reader] = MappingProxyType(
 )
 
 
-def read(name: str, benchmark: BenchmarkConfig) -> list[Item]:
+def read(name: str, benchmark: BenchmarkConfig, apart: Collection[Item] = ()) -> list[Item]:
     """The items of the benchmark `name` that a run is asked, tagged, `benchmark.limit` of them at most.
+
+    Args:
+        apart: items of it that are not asked.
 
     Raises:
         ConfigError, DataError: as `published`.
     """
-    return [tagged(item) for item in limited(name, published(name, benchmark), benchmark.limit)]
+    others = {item.id for item in apart}
+    left = [item for item in published(name, benchmark) if item.id not in others]
+    return [tagged(item) for item in limited(name, left, benchmark.limit)]
 
 
 def published(name: str, benchmark: BenchmarkConfig) -> list[Item]:
@@ -76,9 +81,42 @@ def limited(name: str, items: Sequence[Item], limit: int | None) -> list[Item]:
     """
     if limit is None:
         return list(items)
+    return ranked(name, items)[:limit]
+
+
+def ranked(name: str, items: Sequence[Item]) -> list[Item]:
+    """`items` of the benchmark `name` in an order in which any first of them are a fair sample."""
     # The cases come in turns of their specialties: the first of them are fairer than any drawn by lot.
-    ranked = items if name == "cases" else sorted(items, key=lambda item: digest(item.id))
-    return list(ranked[:limit])
+    return list(items) if name == "cases" else sorted(items, key=lambda item: digest(item.id))
+
+
+def is_set_apart(benchmark: BenchmarkConfig) -> bool:
+    """Whether the development part is taken from the items that are asked, as it has no source of its own."""
+    return benchmark.development_path is None and benchmark.development_split is None
+
+
+def development(name: str, benchmark: BenchmarkConfig) -> list[Item]:
+    """The `benchmark.development` items of the benchmark `name` that a search chooses by; none of them is a test's.
+
+    Those with a source of their own are drawn as worked examples are, and are none of these.
+
+    Raises:
+        ConfigError, DataError: as `published` and `shots`.
+    """
+    if is_set_apart(benchmark):
+        every = ranked(name, published(name, benchmark))
+        if len(every) <= benchmark.development:
+            raise DataError(
+                f"a development part must leave items for the test, but got benchmark.{name}.development="
+                f"{benchmark.development} of {len(every)} items; set fewer apart, or give them a source of their own "
+                f"with benchmark.{name}.development_path=<file>"
+            )
+        return [tagged(item) for item in every[-benchmark.development :]]
+    source = developed(name, benchmark)
+    worked = {normalised(item.question) for item in shots(name, benchmark)}
+    drawn = draw(name, source, benchmark.development + len(worked), benchmark.seed, f"benchmark.{name}.development")
+    left = [item for item in drawn if normalised(item.question) not in worked]
+    return unasked(name, benchmark, left[: benchmark.development], "development item", "development")
 
 
 def shots(name: str, benchmark: BenchmarkConfig) -> list[Item]:
@@ -91,43 +129,54 @@ def shots(name: str, benchmark: BenchmarkConfig) -> list[Item]:
     """
     if benchmark.shots == 0:
         return []
-    drawn = draw(name, benchmark)
+    drawn = draw(name, shown(name, benchmark), benchmark.shots, benchmark.seed, f"benchmark.{name}.shots")
+    return unasked(name, benchmark, drawn, "worked example", "shots")
+
+
+def unasked(name: str, benchmark: BenchmarkConfig, drawn: list[Item], kind: str, key: str) -> list[Item]:
+    """`drawn`, once none of them is among the items of the benchmark `name`.
+
+    Args:
+        kind: what they are, and `key` what the keys of their source begin with.
+
+    Raises:
+        DataError: one is.
+    """
     asked = {normalised(item.question): item.id for item in published(name, benchmark)}
     for item in drawn:
         if normalised(item.question) in asked:
             raise DataError(
-                f"no worked example may be asked, but {item.id!r} of the worked examples of {name} has the question "
+                f"no {kind} may be asked, but {item.id!r} of the {kind}s of {name} has the question "
                 f"of item {asked[normalised(item.question)]!r}; take them from another part with "
-                f"benchmark.{name}.shots_path or .shots_split, or draw others with benchmark.{name}.seed"
+                f"benchmark.{name}.{key}_path or .{key}_split, or draw others with benchmark.{name}.seed"
             )
     return drawn
 
 
-def draw(name: str, benchmark: BenchmarkConfig) -> list[Item]:
-    """As many items of the source of worked examples as `benchmark.shots` says, with different questions.
+def draw(name: str, source: Source, count: int, seed: int, key: str) -> list[Item]:
+    """`count` items of `source` with different questions, drawn by `seed`; more of them contain the fewer.
+
+    Args:
+        name: of the benchmark, whose format the rows have.
+        key: the config path that asks for as many.
 
     Raises:
         DataError: there are fewer.
     """
     module = reader(name)
-    rows = module.rows(shown(name, benchmark))
+    rows = module.rows(source)
     drawn: dict[str, Item] = {}
-    for number in sorted(range(len(rows)), key=lambda number: digest(f"{benchmark.seed} {number}")):
-        if len(drawn) == benchmark.shots:
+    for number in sorted(range(len(rows)), key=lambda number: digest(f"{seed} {number}")):
+        if len(drawn) == count:
             break
         item = tagged(module.item(rows[number]))
         drawn.setdefault(normalised(item.question), item)
-    if len(drawn) < benchmark.shots:
+    if len(drawn) < count:
         raise DataError(
-            f"there must be as many worked examples as are shown, but got benchmark.{name}.shots={benchmark.shots}, "
-            f"and their source has {len(drawn)} different ones; show fewer, or name a larger source"
+            f"there must be as many items as `{key}` says, but {count} are to be drawn, and their source has "
+            f"{len(drawn)} different ones; take fewer, or name a larger source"
         )
     return list(drawn.values())
-
-
-def metric_name(name: str, benchmark: BenchmarkConfig) -> str:
-    """What results on the benchmark `name` are called: another name where other questions are asked."""
-    return pubmedqa.metric_name(benchmark) if name == "pubmedqa" else name
 
 
 def reader(name: str) -> Reader:

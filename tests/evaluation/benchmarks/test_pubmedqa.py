@@ -7,6 +7,7 @@ import pytest
 
 from medbot_exp.errors import ConfigError, DataError
 from medbot_exp.evaluation.benchmarks import pubmedqa
+from medbot_exp.rules import metric_name
 
 OFFICIAL = sorted(pubmedqa.official_ids())[:2]
 ROW = {
@@ -67,8 +68,8 @@ def test_complete_test_is_not_remarked_on(benchmark, write, caplog):
 
 
 def test_metric_of_another_part_has_another_name(benchmark):
-    assert pubmedqa.metric_name(benchmark("pubmedqa")) == "pubmedqa"
-    assert pubmedqa.metric_name(benchmark("pubmedqa", split="labeled")) == "pubmedqa_labeled"
+    assert metric_name("pubmedqa", benchmark("pubmedqa")) == "pubmedqa"
+    assert metric_name("pubmedqa", benchmark("pubmedqa", split="labeled")) == "pubmedqa_labeled"
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,14 @@
 """Benchmarks by their names: which items are asked, which are shown, and whose file was given."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
 from medbot_exp.errors import ConfigError, DataError
 from medbot_exp.evaluation.benchmarks.pubmedqa import official_ids
-from medbot_exp.evaluation.benchmarks.registry import READERS, limited, metric_name, published, read, shots
+from medbot_exp.evaluation.benchmarks.registry import READERS, development, limited, published, read, shots
 from medbot_exp.evaluation.item import fingerprint
 
 
@@ -187,7 +188,9 @@ class TestShots:
     def test_too_few_are_refused_and_the_same_twice_counts_once(self, medqa, write):
         config = medqa(9, shots=3)
         config.shots_path = write("train.jsonl", [medqa_row(100), medqa_row(100), medqa_row(101)])
-        with pytest.raises(DataError, match="got benchmark.medqa.shots=3, and their source has 2 different ones"):
+        with pytest.raises(
+            DataError, match="as `benchmark.medqa.shots` says, but 3 are to be drawn, and their source has 2 "
+        ):
             shots("medqa", config)
 
     def test_row_that_is_not_drawn_need_not_be_whole(self, medqa, write):
@@ -209,10 +212,32 @@ class TestShots:
             shots("medqa", config)
 
 
-def test_metric_has_the_name_of_its_questions(benchmark):
-    assert metric_name("medqa", benchmark("medqa")) == "medqa"
-    assert metric_name("pubmedqa", benchmark("pubmedqa")) == "pubmedqa"
-    assert metric_name("pubmedqa", benchmark("pubmedqa", split="labeled")) == "pubmedqa_labeled"
+class TestDevelopment:
+    def test_is_set_apart_from_what_is_asked_where_it_has_no_source(self, benchmark):
+        config = benchmark("cases", limit=None)
+        apart = development("cases", config)
+        asked = read("cases", config, apart)
+        assert (len(apart), len(asked)) == (30, 15)
+        assert {item.id for item in apart}.isdisjoint(item.id for item in asked)
+        assert Counter(item.group for item in apart) == dict.fromkeys({item.group for item in asked}, 2)
+
+    def test_must_leave_a_test(self, benchmark):
+        with pytest.raises(DataError, match="must leave items for the test, but got benchmark.cases.development=45 of"):
+            development("cases", benchmark("cases", development=45))
+
+    def test_is_drawn_from_a_source_of_its_own_without_the_worked_examples(self, medqa, write):
+        config = medqa(4, shots=3, development=5)
+        config.shots_path = config.development_path = write("train.jsonl", [medqa_row(100 + n) for n in range(9)])
+        apart, worked = development("medqa", config), shots("medqa", config)
+        assert (len(apart), len(worked)) == (5, 3)
+        assert {item.question for item in apart}.isdisjoint(item.question for item in worked)
+        assert {item.question for item in apart}.isdisjoint(item.question for item in read("medqa", config))
+
+    def test_item_that_is_asked_is_refused(self, medqa, write):
+        config = medqa(4, development=9)
+        config.development_path = write("train.jsonl", [medqa_row(n) for n in range(9)])
+        with pytest.raises(DataError, match="no development item may be asked, but 'medqa-.*medqa.development_path or"):
+            development("medqa", config)
 
 
 def test_published_rows_are_asked(benchmark, real_rows):
