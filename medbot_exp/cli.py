@@ -38,6 +38,7 @@ medbot_exp: LoRA fine-tuning experiments for medical reasoning language models
   python -m medbot_exp -m lora.r=8,16,32 prompt=medbot,direct   a grid
   python -m medbot_exp -m +sweep=lora_quick                     an Optuna search: pruned, the same command again goes on
   python -m medbot_exp task=plan lora.r=16                      what that would cost: memory, steps, time
+  python -m medbot_exp task=evaluate task.run=<run directory> benchmark=[medqa]   a run's model against its base
   python -m medbot_exp trainer.resume=<run directory>           go on with an interrupted run, its overrides repeated
   python -m medbot_exp +experiment=medbot backend=peft          the MedBot recipe (a CUDA GPU, bitsandbytes)
 
@@ -104,6 +105,11 @@ def perform(
             raise Interrupted("a plan writes nothing, so nothing is left of it") from stop
         directory.discard_empty()
         return 0.0
+    if config.task.name is TaskName.evaluate:
+        refuse_several(launched(), "an evaluation must be made by one process")
+        from medbot_exp.tasks import evaluate
+
+        return evaluate.run(config, directory, hydra_files)
     from medbot_exp.sweep.job import current_trial
     from medbot_exp.tasks import train
 
@@ -137,8 +143,11 @@ def entrypoint() -> None:
         if flags and HELP_FLAGS.issuperset(flags):
             print(help_text(overrides))
         else:
-            if "task=plan" in overrides and {"-m", "--multirun"} & set(flags):
-                raise ConfigError("task=plan plans one run, but got -m; leave -m out, and give one value of each key")
+            single = next((word for word in ("task=plan", "task=evaluate") if word in overrides), None)
+            if single and {"-m", "--multirun"} & set(flags):
+                raise ConfigError(
+                    f"{single} is about one run, but got -m; leave -m out, and give one value of each key"
+                )
             if is_chosen(overrides, "sweep") and not {"-m", "--multirun"} & set(flags):
                 search = "leave out task=plan and add -m" if "task=plan" in overrides else "add -m"
                 print(

@@ -19,6 +19,7 @@ LABEL_RULE = "`{}` must be 1 to 64 characters of A-Z a-z 0-9 . _ - and not dots 
 class TaskName(Enum):
     train = "train"
     plan = "plan"
+    evaluate = "evaluate"
 
 
 class ModelKind(Enum):
@@ -183,10 +184,12 @@ class TaskConfig:
 
     Attributes:
         rehearse: time a few steps; for task=plan alone.
+        run: the directory of the run that is evaluated; null for the base model. For task=evaluate alone.
     """
 
     name: TaskName
     rehearse: bool | None
+    run: str | None
 
 
 @dataclass

@@ -3,10 +3,11 @@
 import hashlib
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medbot_exp.config import LoraConfig, LoraInit
-from medbot_exp.errors import ConfigError
+from medbot_exp.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     import peft
@@ -42,6 +43,35 @@ def peft_config(lora: LoraConfig) -> "peft.LoraConfig":
         use_dora=lora.dora,
         init_lora_weights=True if lora.init is LoraInit.default else lora.init.name,
     )
+
+
+def restore(model: "peft.PeftModel", directory: Path) -> None:
+    """Give the fresh adapter of `model` the weights that were saved in `directory`.
+
+    Raises:
+        ModelError: they are damaged, or those of an adapter of another shape.
+    """
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = directory / "adapter_model.safetensors"
+    try:
+        saved = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"an adapter must be whole safetensors, but {path} is not: {error}; restore it") from error
+    fresh = get_peft_model_state_dict(model, save_embedding_layers=False)
+    differing = sorted(
+        name
+        for name in saved.keys() | fresh.keys()
+        if name not in saved or name not in fresh or saved[name].shape != fresh[name].shape
+    )
+    if differing:
+        raise ModelError(
+            f"an adapter must fit the model and the lora values of its run, but {path} differs from them in "
+            f"{len(differing)} of {len(fresh)} weights ({differing[0]}, …); restore the run's own"
+        )
+    set_peft_model_state_dict(model, saved)
 
 
 def digest(model: "peft.PeftModel") -> str:

@@ -144,6 +144,18 @@ def faults_of(config: RunConfig) -> list[str]:
             {"task": config.task.name.name, "task.rehearse": config.task.rehearse},
             "leave it out, or use task=plan",
         ),
+        Rule(
+            "`task.run` is for task=evaluate",
+            config.task.run is None or config.task.name is TaskName.evaluate,
+            {"task": config.task.name.name, "task.run": config.task.run},
+            "leave it out, or use task=evaluate",
+        ),
+        Rule(
+            "an evaluation needs a benchmark",
+            config.task.name is not TaskName.evaluate or bool(config.benchmark) or config.task.run is not None,
+            {"benchmark": "[]"},
+            "try benchmark=[medqa]",
+        ),
         *(
             Rule(LABEL_RULE.format(key), is_label(value), {key: repr(value)}, "try letters and digits")
             for key, value in (("name", config.name), ("study", config.study))

@@ -2,7 +2,7 @@
 
 multirun/runs/<date>/<time>-<name>/  or  multirun/<study>/trial-0007/
   .hydra/  config.yaml (resolved)  manifest.json  metrics.jsonl  result.json  predictions/<benchmark>.jsonl
-  leaks.jsonl  adapter/ (PEFT format)  checkpoints/  wandb/  run.log
+  leaks.jsonl  evaluations/<benchmark>.json  adapter/ (PEFT format)  checkpoints/  wandb/  run.log
 """
 
 import json
@@ -24,6 +24,7 @@ from medbot_exp.config import checked_label
 from medbot_exp.errors import RunDirectoryError
 
 DIFFERENCES_SHOWN = 5
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 CHECKPOINT_PATTERN = re.compile(r"checkpoint-(\d+)")
 
 
@@ -73,6 +74,7 @@ class RunDirectory:
         self.checkpoints = self.path / "checkpoints"
         self.log = self.path / "run.log"
         self.leaks = self.path / "leaks.jsonl"
+        self.evaluations = self.path / "evaluations"
 
     def __str__(self) -> str:
         """The path as a user would type it: relative where it lies below the working directory."""
@@ -81,6 +83,10 @@ class RunDirectory:
     def predictions(self, benchmark: str) -> Path:
         """The JSONL file with one line per answered item of `benchmark`."""
         return self.path / "predictions" / f"{benchmark}.jsonl"
+
+    def evaluation(self, benchmark: str) -> Path:
+        """The JSON file with what task=evaluate found on `benchmark`, the last time."""
+        return self.evaluations / f"{benchmark}.json"
 
     def hydra_files(self) -> dict[str, Path]:
         """The files of .hydra/ by the field of `HydraFiles` that they hold."""
@@ -162,12 +168,27 @@ class RunDirectory:
             self.seal_checkpoint(step_of(path))
         return step_of(checkpoint)
 
-    def require_run(self) -> None:
-        """Raise a RunDirectoryError unless a run was begun here."""
+    def require_run(self, key: str = "trainer.resume") -> None:
+        """Raise a RunDirectoryError unless a run was begun here; `key` is the config path that named it."""
         if not self.config.is_file():
             raise RunDirectoryError(
-                f"`trainer.resume` must name a run directory, but {self} holds no config.yaml; "
-                "give multirun/runs/<date>/<time>-<name>, without checkpoints/"
+                f"`{key}` must name a run directory, but {self} holds no config.yaml; "
+                "give multirun/runs/<date>/<time>-<name>, without checkpoints/ or adapter/"
+            )
+
+    def require_adapter(self, key: str) -> None:
+        """Raise a RunDirectoryError unless a run ended here with an adapter; `key` is the config path that named it."""
+        self.require_run(key)
+        if self.status() != "complete":
+            raise RunDirectoryError(
+                f"`{key}` must name a run that is complete, but {self} is {self.status() or 'unfinished'}; "
+                f"go on with it first: trainer.resume={self}"
+            )
+        missing = [name for name in ADAPTER_FILES if not (self.adapter / name).is_file()]
+        if missing:
+            raise RunDirectoryError(
+                f"`{key}` must name a run with an adapter, but {self.adapter} has no {' and no '.join(missing)}; "
+                "name another run, or restore them"
             )
 
     def status(self) -> str | None:

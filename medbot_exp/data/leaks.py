@@ -109,8 +109,12 @@ class Audit:
 
     def leaked_items(self) -> dict[str, int]:
         """How many items of each benchmark a row gives away."""
+        return {benchmark: len(items) for benchmark, items in self.given_away().items()}
+
+    def given_away(self) -> dict[str, frozenset[str]]:
+        """By benchmark, the ids of the items that a row gives away."""
         pairs = {(leak.benchmark, leak.item) for leak in self.leaks}
-        return {benchmark: sum(of == benchmark for of, _ in pairs) for benchmark in self.items}
+        return {benchmark: frozenset(item for of, item in pairs if of == benchmark) for benchmark in self.items}
 
     def examples(self, limit: int) -> list[Leak]:
         """The `limit` plainest leaks: the strongest kinds first, and of a kind the largest shares."""

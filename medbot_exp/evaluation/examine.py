@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import math
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 # What a thought is closed with that has spent its budget: the answer is asked for.
 CLOSING = f"\n{END_THINK}\n\nThe answer is"
+SECONDS_BETWEEN_LINES = 30
 PACKAGES = ("medbot-exp", "torch", "transformers", "peft")
 
 
@@ -63,8 +65,12 @@ def examine(
         if done == len(batches):
             log.info("%s: answered before, by the same weights under the same settings", paper.metric)
 
+        told = Told(paper.metric, len(questions), sum(map(len, batches[:done])))
+
         def answer(batch: Sequence[Question]) -> list[dict[str, Any]]:
-            return [prediction.row() for prediction in predict(candidate, paper.benchmark, batch)]
+            rows = [prediction.row() for prediction in predict(candidate, paper.benchmark, batch)]
+            told.add(len(rows))
+            return rows
 
         if processes.first:
             computed(kept, batches, answer)
@@ -74,6 +80,29 @@ def examine(
     rows, seconds = processes.of_first(lambda: (kept.rows(), kept.seconds()))
     by_id = {row["id"]: Prediction(**row) for row in rows}
     return [by_id[item.id] for item in paper.items], seconds
+
+
+class Told:
+    """How far an evaluation is, in the log every half minute: a thousand thoughts take hours.
+
+    Args:
+        name: of what is asked.
+        done: of the `items` before it begins.
+    """
+
+    def __init__(self, name: str, items: int, done: int) -> None:
+        self.name, self.items, self.done, self.begun_with = name, items, done, done
+        self.begun = self.last = time.monotonic()
+
+    def add(self, answered: int) -> None:
+        """Count `answered` items more."""
+        self.done += answered
+        now = time.monotonic()
+        if now - self.last < SECONDS_BETWEEN_LINES:
+            return
+        self.last = now
+        left = (now - self.begun) / (self.done - self.begun_with) * (self.items - self.done)
+        log.info("%s: %d of %d items answered, about %.0f s left", self.name, self.done, self.items, left)
 
 
 def questions_of(paper: Paper, prompt: PromptConfig, shots: Sequence[Example], tokenizer: Any) -> list[Question]:

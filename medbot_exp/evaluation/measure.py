@@ -25,8 +25,20 @@ from medbot_exp.tracking.record import Record
 
 
 @dataclass(frozen=True)
+class Answers:
+    """What a model made of a paper, and what that comes to, as a run records it: eval/<metric>/<name>."""
+
+    predictions: list[Prediction]
+    metrics: dict[str, float]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The predictions as JSON objects."""
+        return [prediction.row() for prediction in self.predictions]
+
+
+@dataclass(frozen=True)
 class Examiner:
-    """Puts papers to a run's model, base or tuned, and keeps what it answers; several processes answer together.
+    """Puts papers to a run's model, base or tuned; several processes answer together.
 
     Attributes:
         shots: worked examples that the run's prompt puts in front of every question.
@@ -43,45 +55,30 @@ class Examiner:
     precision: Precision
     cache_dir: Path
     given_away: Mapping[str, frozenset[str]]
-    record: Record
     processes: Processes
 
-    def base(self, model: Any, paper: Paper, fresh: bool) -> dict[str, float]:
-        """The metrics of the base model; its predictions go to predictions/<metric>-base.jsonl.
-
-        Args:
-            model: the base model, with a `fresh` adapter or without one.
-        """
+    def base(self, model: Any, paper: Paper, fresh: bool) -> Answers:
+        """What the base `model` answers, with a `fresh` adapter or without one."""
         # A fresh adapter adds nothing, but for the initialisations that take it out of the base weights first.
         as_base = not fresh or (self.lora.init in (LoraInit.default, LoraInit.gaussian) and not self.lora.dora)
-        predictions, seconds = self.ask(model, paper, None if as_base else {"fresh": plain(asdict(self.lora))})
-        self.keep(base_of(paper.metric), predictions)
-        return paper_metrics(paper, predictions, seconds, self.given_away.get(paper.metric, frozenset()))
+        return self.ask(model, paper, None if as_base else {"fresh": plain(asdict(self.lora))})
 
-    def tuned(self, model: Any, paper: Paper) -> dict[str, float]:
-        """The metrics of `model` with its trained adapter; its predictions go to predictions/<metric>.jsonl."""
-        adapter = {"weights": digest(model), "lora": plain(asdict(self.lora))}
-        predictions, seconds = self.ask(model, paper, adapter)
-        self.keep(paper.metric, predictions)
-        return paper_metrics(paper, predictions, seconds, self.given_away.get(paper.metric, frozenset()))
+    def tuned(self, model: Any, paper: Paper) -> Answers:
+        """What `model` answers with its trained adapter."""
+        return self.ask(model, paper, {"weights": digest(model), "lora": plain(asdict(self.lora))})
 
-    def ask(self, model: Any, paper: Paper, adapter: Mapping[str, Any] | None) -> tuple[list[Prediction], float]:
-        """What `model` answers, and the seconds that this took."""
+    def ask(self, model: Any, paper: Paper, adapter: Mapping[str, Any] | None) -> Answers:
+        """What `model` answers with `adapter`."""
         identity = {**self.weights, "adapter": adapter}
         candidate = Candidate(model, self.tokenizer, self.prompt, self.shots, self.precision, identity)
-        return examine(candidate, paper, self.cache_dir, self.processes)
+        predictions, seconds = examine(candidate, paper, self.cache_dir, self.processes)
+        given_away = self.given_away.get(paper.metric, frozenset())
+        return Answers(predictions, paper_metrics(paper, predictions, seconds, given_away))
 
-    def keep(self, name: str, predictions: Sequence[Prediction]) -> None:
-        """Write `predictions` into the run's record."""
-        self.record.write_predictions(name, [prediction.row() for prediction in predictions])
 
-    def against_base(self, paper: Paper) -> dict[str, Any]:
-        """What the record's answers of the tuned and of the base model to `paper` come to, as compared."""
-        base, tuned = (
-            [Prediction(**row).answered() for row in self.record.predictions(name)]
-            for name in (base_of(paper.metric), paper.metric)
-        )
-        return asdict(compare(base, tuned))
+def compared(base: Sequence[Prediction], tuned: Sequence[Prediction]) -> dict[str, Any]:
+    """What the difference between a base model's and a tuned model's answers to one paper comes to."""
+    return asdict(compare([each.answered() for each in base], [each.answered() for each in tuned]))
 
 
 @dataclass(frozen=True)
@@ -92,6 +89,7 @@ class Exam:
         held_out: tokenised rows for the loss.
         papers: of the benchmarks; empty where none were asked for.
         sampled: questions to answer in writing.
+        record: gets the answers, to papers in predictions/<metric>.jsonl and predictions/<metric>-base.jsonl.
     """
 
     examiner: Examiner
@@ -99,6 +97,7 @@ class Exam:
     held_out: TokenizedRows
     papers: Sequence[Paper]
     sampled: Sequence[Example]
+    record: Record
 
     def before(self, model: Any) -> dict[str, float]:
         """Metrics of `model` with its fresh adapter.
@@ -132,15 +131,22 @@ class Exam:
             raise DivergenceError(f"the held-out loss must be finite, but was {loss} {phase} training; {remedy}")
         metrics = held_out_metrics(loss)
         for paper in self.papers:
-            if phase == "before":
-                metrics |= self.examiner.base(model, paper, fresh=True)
-            else:
-                metrics |= self.examiner.tuned(model, paper)
+            before = phase == "before"
+            answers = self.examiner.base(model, paper, fresh=True) if before else self.examiner.tuned(model, paper)
+            self.record.write_predictions(base_of(paper.metric) if before else paper.metric, answers.rows())
+            metrics |= answers.metrics
         return metrics
 
     def against_base(self) -> dict[str, Any]:
-        """By metric, whether training made a difference."""
-        return {paper.metric: self.examiner.against_base(paper) for paper in self.papers}
+        """By metric, whether training made a difference, from the answers in the record."""
+        return {
+            paper.metric: compared(self.recorded(base_of(paper.metric)), self.recorded(paper.metric))
+            for paper in self.papers
+        }
+
+    def recorded(self, name: str) -> list[Prediction]:
+        """The predictions that the record has under `name`."""
+        return [Prediction(**row) for row in self.record.predictions(name)]
 
     def write(self, model: Any, phase: str) -> list[dict[str, Any]]:
         """The rows of predictions/samples.jsonl, with the written answers of `model` as it is under `phase`."""
@@ -155,12 +161,12 @@ class Exam:
             Budget(thinking, self.trainer.sample_answer_tokens),
             examiner.precision,
         )
-        known = {row["id"]: row for row in examiner.record.predictions("samples")}
+        known = {row["id"]: row for row in self.record.predictions("samples")}
         rows = []
         for example, answer in zip(self.sampled, answers, strict=True):
             row = known.get(example.id, {"id": example.id, "question": example.question, "reference": example.answer})
             rows.append(row | {phase: answer.text, f"{phase}_forced": answer.forced, f"{phase}_ended": answer.ended})
-        examiner.record.write_predictions("samples", rows)
+        self.record.write_predictions("samples", rows)
         return rows
 
     def question_tokens(self, example: Example) -> list[int]:

@@ -181,8 +181,12 @@ def difference_interval(sums: Any, sizes: Any, seed: int) -> Interval:
     """Bootstrap interval of the mean difference, whole groups drawn with replacement.
 
     Single items: percentiles of the resampled differences. Groups: of their Student's t (Efron and Tibshirani, An
-    Introduction to the Bootstrap, 1993, section 12.5), as a few groups spread less than what they stand for.
+    Introduction to the Bootstrap, 1993, section 12.5), as a few groups spread less than what they stand for. Where no
+    item differs there is nothing to draw from: then as far either way as the share of differing items may reach.
     """
+    if not sums.any():
+        share = 1 - ((1 - LEVEL) / 2) ** (1 / len(sums))  # Clopper and Pearson's bound (Biometrika 26, 1934) for none
+        return Interval(-share, share)
     generator = np.random.default_rng(seed)
     tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
     if (sizes == 1).all():

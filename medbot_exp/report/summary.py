@@ -36,22 +36,13 @@ def print_summary(
         for name in ("reference", "before", "after"):
             answers.add_row(name, escape(final_words(sample[name])))
         console.print(answers)
-    table = Table(box=box.SIMPLE_HEAD)
-    for column, justify in (("", "left"), ("before", "right"), ("after", "right"), ("change", "right")):
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
-    before, after = result["before"], result["metrics"]
-    intervals = {f"eval/{name}/accuracy": each["interval"] for name, each in result["against_base"].items()}
-    for label, key, form in rows_of(before, after):
-        if key in before and key in after:
-            changed = change(key, before[key], after[key], intervals.get(key))
-            table.add_row(label, form(before[key]), form(after[key]), changed)
     console.print()
-    console.print(table)
+    console.print(metrics_table(("before", "after"), result["before"], result["metrics"], result["against_base"]))
     seconds = result["seconds"]
     spent = ", ".join(f"{name} {duration(value)}" for name, value in seconds.items() if name != "total")
     since = f" since step {result['resumed_from']}" if result["resumed_from"] else ""
     facts = {
-        **doubts(result),
+        **doubts(result["metrics"], result["against_base"]),
         "time": f"{duration(seconds['total'])} ({spent})",
         "training": f"{plural(result['steps'], 'step')}, {plural(result['tokens'], 'token')}{since}, "
         f"{result['tokens_per_second']:.0f} tokens/s",
@@ -62,6 +53,21 @@ def print_summary(
         **({"next": following} if following else {}),
     }
     print_facts(console, facts)
+
+
+def metrics_table(
+    columns: tuple[str, str], before: Mapping[str, Any], after: Mapping[str, Any], against_base: Mapping[str, Any]
+) -> Table:
+    """What two models measure, under the two `columns`, and the change, with its interval where they were compared."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for column, justify in (("", "left"), *((name, "right") for name in columns), ("change", "right")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    intervals = {f"eval/{name}/accuracy": each["interval"] for name, each in against_base.items()}
+    for label, key, form in rows_of(before, after):
+        if key in before and key in after:
+            changed = change(key, before[key], after[key], intervals.get(key))
+            table.add_row(label, form(before[key]), form(after[key]), changed)
+    return table
 
 
 def rows_of(
@@ -97,12 +103,12 @@ def signed(value: float) -> str:
     return f"{round(value, 1) + 0.0:+.1f}"
 
 
-def doubts(result: Mapping[str, Any]) -> dict[str, str]:
-    """How far the accuracies of `result` (result.json) can be trusted, a line for each benchmark."""
-    metrics, facts = result["metrics"], {}
+def doubts(metrics: Mapping[str, Any], against_base: Mapping[str, Any]) -> dict[str, str]:
+    """How far the accuracies among `metrics` can be trusted, a line for each benchmark."""
+    facts = {}
     for name in benchmarks_of(metrics):
         told = doubts_of(metrics, name)
-        compared = result["against_base"].get(name)
+        compared = against_base.get(name)
         if compared is not None:
             smallest = f"{100 * compared['detectable']:.1f} points"
             told.append(f"against the base p {compared['p']:.2g}, where differences show from {smallest} on")

@@ -37,12 +37,7 @@ class Passed:
 
     def given_away(self) -> dict[str, frozenset[str]]:
         """By metric, the ids of items that a row gives away which is trained on all the same."""
-        if self.policy is not OnLeak.report:
-            return {}
-        found: dict[str, set[str]] = {}
-        for leak in self.audit.leaks:
-            found.setdefault(leak.benchmark, set()).add(leak.item)
-        return {metric: frozenset(ids) for metric, ids in found.items()}
+        return self.audit.given_away() if self.policy is OnLeak.report else {}
 
     def report(self) -> dict[str, Any]:
         """It as the manifest tells it."""
@@ -82,7 +77,7 @@ def pass_gate(split: Split, papers: Sequence[Paper], policy: OnLeak) -> Passed:
     kept = [row for row in split.train if policy is OnLeak.report or row.id not in leaking]
     if not leaking:
         return Passed(split, found, policy)
-    told = f"{len(leaking)} of {found.rows} do ({'; '.join(named(found))})"
+    told = told_of(found)
     if policy is OnLeak.error or not kept:
         others = "drop them with data.on_leak=drop, or " if kept else "take other rows, or "
         raise DataError(
@@ -103,9 +98,10 @@ def asked_of(paper: Paper) -> Iterator[Asked]:
             yield Asked(paper.metric, published_id(item.id), f"{item.context}\n\n{item.question}", options)
 
 
-def named(found: Audit) -> list[str]:
-    """The plainest leaks, a phrase each."""
-    return [
+def told_of(found: Audit) -> str:
+    """How many rows give away an item, and the plainest of them."""
+    plainest = (
         f"row {leak.row} gives away item {leak.item} of {leak.benchmark}: {leak.kind.value}, {leak.share:.0%}"
         for leak in found.examples(SHOWN)
-    ]
+    )
+    return f"{len({leak.row for leak in found.leaks})} of {found.rows} do ({'; '.join(plainest)})"

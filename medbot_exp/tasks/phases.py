@@ -176,7 +176,6 @@ def train_and_measure(
             precision=precision,
             cache_dir=Path(config.cache_dir).expanduser(),
             given_away=job.inputs.passed.given_away(),
-            record=record,
             processes=processes,
         )
         exam = Exam(
@@ -185,6 +184,7 @@ def train_and_measure(
             held_out=prepared.held_out,
             papers=papers,
             sampled=job.inputs.split.validation[: config.trainer.samples],
+            record=record,
         )
         processes.of_first(lambda: begin_record(job, record, loaded, prepared, precision))
     log.info(

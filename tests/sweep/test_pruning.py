@@ -10,8 +10,8 @@ from medbot_exp.rules import REPORTED
 from medbot_exp.sweep.pruning import warn_where_nothing_is_pruned
 
 ACCURACY = (
-    "MedianPruner will prune no trial, as eval/cases/accuracy is known only when a trial ends, and validation/loss and "
-    "validation/perplexity while it trains; try objective=loss, or hydra/sweeper/pruner=none"
+    "MedianPruner will prune no trial, as eval/cases_development/accuracy is known only when a trial ends, and "
+    "validation/loss and validation/perplexity while it trains; try objective=loss, or hydra/sweeper/pruner=none"
 )
 LAST_STEP = (
     "MedianPruner will prune no trial, as validation/loss is not measured before the last step with "

@@ -87,8 +87,8 @@ def test_plan_without_a_rehearsal_is_of_memory_and_steps(told):
         (("trainer.resume=multirun/runs/x",), "leave trainer.resume out"),
         (("trainer.sharding=full",), "plan it with trainer.sharding=none"),
         (
-            ("benchmark=[cases]", "benchmark.cases.limit=null", "data.limit=null", "data.columns.split=null"),
-            "no benchmark question may be trained on",
+            ("benchmark=[cases]", "data.on_leak=error", "data.limit=null", "data.columns.split=null"),
+            "no training row may give away an item of a benchmark",
         ),
     ],
 )
@@ -107,5 +107,5 @@ def test_plan_leaves_no_directory_and_is_of_one_run(tmp_path, run_python_in):
     assert finished.status == 0, finished.stderr
     assert not (tmp_path / "multirun").exists()
     finished = run_python_in(tmp_path, "-m", "medbot_exp", "-m", "task=plan", *SMALL, "lora.r=2,4")
-    assert finished.status == 2 and "task=plan plans one run" in finished.stderr
+    assert finished.status == 2 and "task=plan is about one run" in finished.stderr
     assert not (tmp_path / "multirun").exists()

@@ -39,7 +39,8 @@ def run(compose, tmp_path):
     """run(name, *overrides): a small run in tmp_path/name, in this process."""
 
     def perform(name, *overrides):
-        small = [word for word in SMALL if "benchmark=[]" not in overrides or "benchmark" not in word]
+        others = any(word.startswith("benchmark=[") for word in overrides)
+        small = [word for word in SMALL if not others or "benchmark" not in word]
         config = compose(*small, *overrides)
         config.cache_dir = str(tmp_path / "cache")
         directory = RunDirectory(tmp_path / name)
@@ -73,9 +74,15 @@ def test_metrics_hold_every_step_and_every_evaluation(run):
 
 def test_predictions_hold_every_item_before_and_after(run):
     _, directory = run("run", "tracking=none")
-    predictions = read_jsonl(directory.predictions("cases"))
-    assert [row["phase"] for row in predictions] == ["before"] * 3 + ["after"] * 3
-    assert all(len(row["log_likelihoods"]) == 4 for row in predictions)
+    base, tuned = (read_jsonl(directory.predictions(name)) for name in ("cases-base", "cases"))
+    assert [row["id"] for row in base] == [row["id"] for row in tuned] and len(tuned) == 3
+    assert all(len(row["log_likelihoods"]) == 4 for row in [*base, *tuned])
+    assert [row["log_likelihoods"] for row in base] != [row["log_likelihoods"] for row in tuned]
+    compared = json.loads(directory.result.read_text())["against_base"]["cases"]
+    assert (compared["n"], compared["difference"]) == (
+        3,
+        (sum(row["state"] == "correct" for row in tuned) - sum(row["state"] == "correct" for row in base)) / 3,
+    )
     (sample,) = read_jsonl(directory.predictions("samples"))
     assert {"id", "question", "reference", "before", "after"} <= set(sample)
 
@@ -111,19 +118,6 @@ def test_run_without_benchmark_and_samples_measures_the_loss_alone(run):
 def test_every_prompt_trains(run, prompt):
     _, directory = run("run", "tracking=none", f"prompt={prompt}", "prompt.shots=1", "model.max_length=4096")
     assert directory.status() == "complete"
-
-
-@pytest.mark.parametrize(
-    "overrides, named",
-    [
-        (["benchmark=[cases,medqa]"], "benchmark.medqa;"),
-        (["benchmark.cases.method=generate", "benchmark.cases.shots=2"], "cases.method, benchmark.cases.shots;"),
-    ],
-)
-def test_benchmark_that_is_not_asked_is_refused(run, tmp_path, overrides, named):
-    with pytest.raises(ConfigError, match=named):
-        run("run", "tracking=none", *overrides)
-    assert not (tmp_path / "run").exists()
 
 
 def test_directory_of_another_run_is_left_as_it_is(run):
@@ -313,9 +307,62 @@ def test_reader_that_went_away_ends_neither_run_nor_grid(tmp_path):
     assert statuses == ["complete", "complete"]
 
 
-def test_training_on_a_benchmark_question_is_refused(run):
-    with pytest.raises(DataError, match="no benchmark question may be trained on"):
-        run("run", "tracking=none", "data.columns.split=null", "data.validation=0.1", "benchmark.cases.limit=null")
+# All 180 cases may then be trained on, and those of the benchmark are among them.
+LEAKING = ("data.columns.split=null", "data.validation=0.1")
+
+
+def test_rows_that_give_away_an_item_are_not_trained_on(run, caplog):
+    _, directory = run("run", "tracking=none", *LEAKING)
+    asked = [row["id"] for row in read_jsonl(directory.predictions("cases"))]
+    leaks = read_jsonl(directory.leaks)
+    told = json.loads(directory.manifest.read_text())
+    held_out = told["data"]["rows"]["validation"]
+    assert {leak["item"] for leak in leaks} <= set(asked) and all(leak["row"] == leak["item"] for leak in leaks)
+    assert told["leaks"]["dropped"] == len(leaks) > 0
+    assert told["data"]["rows"]["train"] == 180 - held_out - len(leaks)
+    assert f"{len(leaks)} of {180 - held_out} do (row {leaks[0]['row']} gives away item" in caplog.text
+    assert not any("clean" in key for key in json.loads(directory.result.read_text())["metrics"])
+
+
+def test_rows_that_give_away_an_item_can_be_kept_and_the_others_scored_apart(run):
+    _, directory = run("run", "tracking=none", *LEAKING, "data.on_leak=report")
+    result, told = (json.loads(path.read_text()) for path in (directory.result, directory.manifest))
+    leaked = {leak["item"] for leak in read_jsonl(directory.leaks)}
+    clean = [row["state"] == "correct" for row in read_jsonl(directory.predictions("cases")) if row["id"] not in leaked]
+    assert told["leaks"]["dropped"] == 0 and told["leaks"]["benchmarks"]["cases"]["leaked"] == len(leaked)
+    assert result["metrics"]["eval/cases/clean/n"] == len(clean) == 3 - len(leaked)
+    if clean:
+        assert result["metrics"]["eval/cases/clean/accuracy"] == sum(clean) / len(clean)
+
+
+def test_rows_that_give_away_an_item_can_end_the_run(run, tmp_path):
+    with pytest.raises(
+        DataError, match="no training row may give away an item of a benchmark, but [1-3] of 1[0-9]* do"
+    ):
+        run("run", "tracking=none", *LEAKING, "data.on_leak=error")
+    assert not (tmp_path / "run").exists()
+
+
+def test_run_that_is_chosen_by_a_development_part_is_not_asked_the_test(run):
+    value, directory = run("run", "tracking=none", "objective=accuracy", "benchmark.cases.development=4")
+    result = json.loads(directory.result.read_text())
+    assert value == result["metrics"]["eval/cases_development/accuracy"]
+    assert result["metrics"]["eval/cases_development/n"] == 4
+    assert "eval/cases/accuracy" not in result["metrics"]
+    # Rows that give away an item of the test are not trained on all the same.
+    assert set(json.loads(directory.manifest.read_text())["leaks"]["benchmarks"]) == {"cases", "cases_development"}
+
+
+def test_item_that_the_model_has_no_room_for_is_left_out_and_counted(run, tmp_path, caplog):
+    # A token is a byte here, and the model has 2,048 places.
+    long = {"question": "why " * 600 + "?", "options": dict.fromkeys("ABCD", "x"), "answer": "x", "answer_idx": "A"}
+    short = long | {"question": "why?", "options": {"A": "x", "B": "y", "C": "z", "D": "u"}}
+    (tmp_path / "medqa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (long, short)))
+    own = ("benchmark=[medqa]", f"benchmark.medqa.path={tmp_path}/medqa.jsonl", "benchmark.medqa.method=loglikelihood")
+    _, directory = run("run", "tracking=none", *own)
+    metrics = json.loads(directory.result.read_text())["metrics"]
+    assert (metrics["eval/medqa/n"], metrics["eval/medqa/too_long"]) == (1, 1)
+    assert "medqa: 1 item left out, as the model has no room for 2048 tokens and more: medqa-" in caplog.text
 
 
 def test_mirror_that_fails_does_not_make_the_run_fail(tmp_path, caplog):

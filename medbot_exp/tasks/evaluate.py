@@ -1,0 +1,329 @@
+"""task=evaluate: benchmarks put to the model of a run and to its base, or to a base model alone."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from omegaconf import OmegaConf
+
+from medbot_exp import rundir
+from medbot_exp.config import BenchmarkConfig, RunConfig, TrackingName
+from medbot_exp.data import sources
+from medbot_exp.data.example import Example, fingerprint
+from medbot_exp.data.leaks import Audit, audit
+from medbot_exp.device import choose_precision, find_device, refuse_lacking, refuse_unfit
+from medbot_exp.errors import ConfigError, DataError, Interrupted, MedbotError, RunDirectoryError, first_line
+from medbot_exp.evaluation.examine import plain
+from medbot_exp.evaluation.measure import Answers, Examiner, compared
+from medbot_exp.evaluation.paper import Paper, read_tests
+from medbot_exp.lora import restore
+from medbot_exp.model import locate, outline
+from medbot_exp.processes import ALONE
+from medbot_exp.report.console import stdout_console
+from medbot_exp.report.evaluation import print_evaluation
+from medbot_exp.rules import typed
+from medbot_exp.rundir import base_of, read_jsonl, write_json
+from medbot_exp.tasks.leak_gate import asked_of, told_of
+from medbot_exp.tasks.phases import papers_with_room
+from medbot_exp.tasks.start import base_identity, benchmarks_told, quiet_libraries, refuse_conflicts
+from medbot_exp.tracking import manifest
+from medbot_exp.tracking.record import Mirror, Record
+from medbot_exp.tracking.wandb import Mode, Place, decide_mode, open_mirror
+from medbot_exp.training import backend
+from medbot_exp.training.allocator import keep_freed_memory
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+# What the command says itself; all else is the run's.
+OWN = ("task", "benchmark", "tracking", "model.path", "cache_dir", "root", "name", "study")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated, and where its record is.
+
+    Attributes:
+        config: of the run, with the benchmarks that are asked now.
+        manifest: of the run; None for a base model alone, which gets a record of its own.
+        rows: that the model was trained on; None where they are not known.
+    """
+
+    config: RunConfig
+    directory: rundir.RunDirectory
+    manifest: dict[str, Any] | None
+    rows: Sequence[Example] | None
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The answers to one paper; `tuned` is None for a base model alone."""
+
+    paper: Paper
+    base: Answers
+    tuned: Answers | None
+
+
+def run(config: RunConfig, directory: rundir.RunDirectory, hydra_files: rundir.HydraFiles) -> float:
+    """Evaluate what `config` names and print what that came to; the accuracy on the first benchmark.
+
+    Args:
+        directory: for the record of a base model alone; a run has its own.
+
+    Raises:
+        MedbotError: the user can mend it; nothing is written.
+        Interrupted: the user stopped it; the answers so far are kept.
+    """
+    subject = subject_of(config, directory, hydra_files)
+    refuse_conflicts(subject.config, ALONE)
+    refuse_lacking(subject.config)
+    mode = decide_mode(config.tracking) if config.tracking.name is TrackingName.wandb else None
+    device = find_device()
+    refuse_unfit(subject.config, device)
+    papers = read_tests(subject.config)
+    found = None if subject.rows is None else held_against(subject.rows, papers)
+    logging.captureWarnings(True)  # the libraries' own are no news
+    try:
+        evaluated = perform(subject, papers, found, device)
+    except KeyboardInterrupt as stop:
+        raise Interrupted("the same command goes on behind the answers so far") from stop
+    finally:
+        logging.captureWarnings(False)
+    if subject.manifest is None:
+        subject.directory.claim(hydra_files)
+    with subject.directory.held():
+        evaluations = record(subject, evaluated, found, device)
+        mirror = mirrored(subject, config, mode, evaluations)
+    directory.discard_empty()
+    print_evaluation(stdout_console(), evaluations, subject.directory, mirror.description)
+    first = papers[0].metric
+    return float((evaluations[first]["tuned"] or evaluations[first]["base"])[f"eval/{first}/accuracy"])
+
+
+def subject_of(config: RunConfig, directory: rundir.RunDirectory, hydra_files: rundir.HydraFiles) -> Subject:
+    """What `config` asks to be evaluated.
+
+    Raises:
+        RunDirectoryError: `task.run` has no run, no adapter, or is of another version.
+        ConfigError: something else than benchmarks is to be other than in the run.
+    """
+    if config.task.run is None:
+        rows = sources.load(config.data).train if config.prompt.shots else None
+        if rows is not None and len(rows) < config.prompt.shots:
+            raise DataError(f"prompt.shots={config.prompt.shots} must be rows, but data has {len(rows)}; show fewer")
+        return Subject(config, directory, None, rows)
+    trained = rundir.RunDirectory(Path(config.task.run).expanduser())
+    trained.require_adapter("task.run")
+    refuse_others(hydra_files.task_overrides())
+    own = config_of(trained)
+    asked = any(word.lstrip("+").startswith("benchmark") for word in hydra_files.task_overrides())
+    benchmarks = config.benchmark if asked else own.benchmark
+    moved = own.model if config.model.path is None else replace(own.model, path=config.model.path)
+    evaluated = replace(
+        own,
+        task=config.task,
+        model=moved,
+        benchmark={name: as_chosen_by(own, name, benchmark) for name, benchmark in benchmarks.items()},
+        tracking=config.tracking,
+        cache_dir=config.cache_dir,
+    )
+    if not benchmarks:
+        raise ConfigError(f"an evaluation needs a benchmark, but {trained} has none; add benchmark=[medqa]")
+    told = json.loads(trained.manifest.read_text(encoding="utf-8"))
+    return Subject(evaluated, trained, told, trained_rows(evaluated, trained, told))
+
+
+def refuse_others(overrides: Sequence[str]) -> None:
+    """Raise a ConfigError where the command changes what is the run's own."""
+    others = [word for word in overrides if not word.lstrip("+").partition("=")[0].startswith(OWN)]
+    if others:
+        raise ConfigError(
+            "a run is evaluated with its own model, prompt and adapter, but got "
+            f"{' '.join(others)}; leave that out, or train a run with it"
+        )
+
+
+def config_of(directory: rundir.RunDirectory) -> RunConfig:
+    """The config that the run in `directory` was made with.
+
+    Raises:
+        RunDirectoryError: it is not one of this version.
+    """
+    content = OmegaConf.load(directory.config)
+    try:
+        return typed(OmegaConf.merge(OmegaConf.structured(RunConfig), content))  # type: ignore[arg-type]
+    except Exception as error:  # OmegaConf's, or ours for keys that an older config lacks
+        raise RunDirectoryError(
+            f"`task.run` must name a run of this version, but {directory.config} does not fit it: {first_line(error)}; "
+            "evaluate it with the version in its manifest.json"
+        ) from error
+
+
+def as_chosen_by(own: RunConfig, name: str, benchmark: BenchmarkConfig) -> BenchmarkConfig:
+    """`benchmark` with the development part of the run `own`, whose items are none of a test of it."""
+    if name not in own.benchmark:
+        return benchmark
+    chosen = own.benchmark[name]
+    return replace(
+        benchmark,
+        development=chosen.development,
+        development_path=chosen.development_path,
+        development_split=chosen.development_split,
+    )
+
+
+def trained_rows(config: RunConfig, directory: rundir.RunDirectory, told: Mapping[str, Any]) -> list[Example] | None:
+    """The rows that the run in `directory` was trained on; None, with a word in the log, where they are not to be had.
+
+    Raises:
+        DataError: they are not to be had, and the run's prompt shows some.
+    """
+    try:
+        every = sources.load(config.data).train
+    except MedbotError as error:
+        reason = first_line(error)
+    else:
+        dropped = {leak["row"] for leak in read_jsonl(directory.leaks)} if told["leaks"]["policy"] == "drop" else set()
+        rows = [row for row in every if row.id not in dropped]
+        if fingerprint(rows) == told["data"]["train"]:
+            return rows
+        reason = "they have changed since"
+    if config.prompt.shots:
+        raise DataError(f"the run's prompt shows {config.prompt.shots} of its rows, which must be there, but: {reason}")
+    log.warning("the rows that the run was trained on are not held against the benchmarks: %s", reason)
+    return None
+
+
+def held_against(rows: Sequence[Example], papers: Sequence[Paper]) -> Audit:
+    """What of `papers` the `rows` give away, which were trained on."""
+    found = audit(rows, [asked for paper in papers for asked in asked_of(paper)])
+    if found.leaks:
+        log.warning("rows that were trained on and give away an item of a benchmark: %s", told_of(found))
+    return found
+
+
+def perform(subject: Subject, papers: Sequence[Paper], found: Audit | None, device: "torch.device") -> list[Evaluated]:
+    """Load the model, ask it, attach its adapter, ask it again.
+
+    Raises:
+        ModelError: the base is another than that of the run, or the adapter does not fit it.
+    """
+    config = subject.config
+    cache_dir = Path(config.cache_dir).expanduser()
+    backend.begin(config.backend.name, cache_dir)
+    quiet_libraries()
+    if device.type == "cpu":
+        keep_freed_memory()
+    outlined = outline(config.model, cache_dir)
+    shots = list(subject.rows or ())[: config.prompt.shots]
+    fitted = papers_with_room(config, papers, shots, outlined)
+    located = locate(config.model, cache_dir)
+    if subject.manifest is not None:
+        refuse_other_base(subject.manifest["model"], located.version, located.source)
+    loaded = backend.load(config, outlined, located, device)
+    examiner = Examiner(
+        tokenizer=loaded.tokenizer,
+        prompt=config.prompt,
+        shots=shots,
+        lora=config.lora,
+        weights=base_identity(config, located.version, device),
+        precision=choose_precision(config.trainer.precision, device),
+        cache_dir=cache_dir,
+        given_away={} if found is None else {name: items for name, items in found.given_away().items() if items},
+        processes=ALONE,
+    )
+    base = {paper.metric: examiner.base(loaded.model, paper, fresh=False) for paper in fitted}
+    tuned: dict[str, Answers] = {}
+    if subject.manifest is not None:
+        from transformers import set_seed
+
+        set_seed(config.seed)  # some initialisations take the adapter out of the base weights first
+        model = backend.attach(loaded, config, device)
+        restore(model, subject.directory.adapter)
+        tuned = {paper.metric: examiner.tuned(model, paper) for paper in fitted}
+    return [Evaluated(paper, base[paper.metric], tuned.get(paper.metric)) for paper in fitted]
+
+
+def refuse_other_base(told: Mapping[str, Any], version: str, source: str) -> None:
+    """Raise a RunDirectoryError where the base model is not the one in the manifest, whose `model` is `told`."""
+    if told["version"] != version:
+        raise RunDirectoryError(
+            f"an adapter belongs to the base model that it was trained on, but the run's was {told['source']} "
+            f"({told['version'][:12]}), and {source} is {version[:12]}; restore it, or give its place with model.path="
+        )
+
+
+def record(
+    subject: Subject, evaluated: Sequence[Evaluated], found: Audit | None, device: "torch.device"
+) -> dict[str, dict[str, Any]]:
+    """Write predictions/ and evaluations/ of the run; the content of the latter by metric."""
+    files = Record(subject.directory, Mirror())
+    told = benchmarks_told([each.paper for each in evaluated])
+    evaluations = {}
+    for each in evaluated:
+        metric = each.paper.metric
+        files.write_predictions(base_of(metric) if each.tuned else metric, each.base.rows())
+        if each.tuned:
+            files.write_predictions(metric, each.tuned.rows())
+        evaluations[metric] = {
+            "benchmark": each.paper.name,
+            "settings": plain(asdict(each.paper.benchmark)),
+            **told[metric],
+            "too_long": list(each.paper.too_long),
+            "base": each.base.metrics,
+            "tuned": each.tuned.metrics if each.tuned else None,
+            "against_base": compared(each.base.predictions, each.tuned.predictions) if each.tuned else None,
+            "leaks": None if found is None or each.tuned is None else found.counts()[metric],
+            "environment": manifest.environment(),
+        }
+        write_json(subject.directory.evaluation(metric), evaluations[metric])
+    if subject.manifest is None:
+        record_base(subject, evaluations, device)
+    return evaluations
+
+
+def record_base(subject: Subject, evaluations: Mapping[str, Any], device: "torch.device") -> None:
+    """Write manifest.json and result.json of the evaluation of a base model alone."""
+    config = subject.config
+    located = locate(config.model, Path(config.cache_dir).expanduser())
+    manifest.write(
+        subject.directory,
+        {
+            "name": config.name,
+            "study": None,
+            "precision": choose_precision(config.trainer.precision, device).name,
+            "model": {"name": config.model.name, "source": located.source, "version": located.version},
+            "benchmarks": {metric: {"fingerprint": each["fingerprint"]} for metric, each in evaluations.items()},
+            "seeds": {"seed": config.seed},
+        },
+    )
+    metrics = {key: value for each in evaluations.values() for key, value in each["base"].items()}
+    ended = {"status": "complete", "objective": {}, "metrics": metrics, "adapter": None, "error": None}
+    write_json(subject.directory.result, ended)
+
+
+def mirrored(
+    subject: Subject, config: RunConfig, mode: Mode | None, evaluations: Mapping[str, Mapping[str, Any]]
+) -> Mirror:
+    """The W&B run of the subject, its own where it has one, with what `evaluations` came to."""
+    if mode is None:
+        return Mirror()
+    log.info("W&B is %s: %s", mode.name, mode.reason)
+    directory = subject.directory
+    told = json.loads(directory.manifest.read_text(encoding="utf-8"))
+    kind = "evaluate" if subject.manifest is None else "train" if told["study"] is None else "trial"
+    place = Place(directory.path, told["run_id"], told["name"], told["study"], kind)
+    files = Record(directory, open_mirror(config.tracking, mode, place, yaml.safe_load(directory.config.read_text())))
+    for each in evaluations.values():
+        summary = {"metrics": each["tuned"] or each["base"]}
+        if each["tuned"]:
+            summary |= {"base": each["base"], "against_base": {each["benchmark"]: each["against_base"]}}
+        files.tell(lambda mirror, summary=summary: mirror.summarize(summary))  # type: ignore[misc]
+    files.tell(lambda mirror: mirror.finish(0))
+    return files.mirror
