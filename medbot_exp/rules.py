@@ -491,6 +491,7 @@ def positive(value: float) -> bool:
     return value > 0 and math.isfinite(value)
 
 
+DEVELOPMENT = "_development"  # what the name of a benchmark ends in where its development part is meant
 # Those of a run's metrics that are known while its model trains.
 REPORTED = ("validation/loss", "validation/perplexity")
 
@@ -517,7 +518,7 @@ def metric_name(name: str, benchmark: BenchmarkConfig) -> str:
 
 def development_name(name: str, benchmark: BenchmarkConfig) -> str:
     """What results on the development part of the benchmark `name` are called."""
-    return f"{metric_name(name, benchmark)}_development"
+    return f"{metric_name(name, benchmark)}{DEVELOPMENT}"
 
 
 def is_developed(config: RunConfig, name: str) -> bool:

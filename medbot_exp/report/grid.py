@@ -15,6 +15,7 @@ from medbot_exp.report.console import print_facts, stdout_console
 from medbot_exp.report.progress import duration
 from medbot_exp.report.summary import benchmarks_of
 from medbot_exp.rundir import HydraFiles, RunDirectory, trials_of
+from medbot_exp.sweep.winner import test_facts
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ def print_grid(study: Path, points: int) -> None:
     elif best is not None:
         facts["best"] = f"{best.directory}, by {metric}"
         facts["again"] = best.files.command(without=("study=",))
+        if len(trials) == points and all(trial.result is not None for trial in trials):
+            facts |= test_facts(best.directory)
     if list(study.glob("trial-*/wandb/offline-run-*")):
         facts["W&B"] = f"offline; wandb sync {RunDirectory(study)}/trial-*/wandb/offline-run-*"
     print_facts(console, facts)

@@ -1,7 +1,7 @@
 """The end of a search: the best parameters, the command that repeats them, and the study's files."""
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,10 +31,28 @@ if TYPE_CHECKING:
 WANDB_RUNS = ("wandb/offline-run-*", "*/wandb/offline-run-*")
 
 
-def report(search: Search, console: Console) -> None:
-    """Write the files of the study of `search` and print what it came to; nothing where no trial began."""
+def summary_of(search: Search) -> StudySummary:
+    """The study of `search` as it is now."""
+    return summarize(search.study, metric_names(search), lambda trial: notes(trial, search.folder))
+
+
+def winner(search: Search) -> RunDirectory | None:
+    """The best trial of one objective, in our own application; None without one, or where it is not seen from here."""
+    summary = summary_of(search)
+    if not search.own or len(summary.directions) > 1 or not summary.best:
+        return None
+    directory = RunDirectory(search.folder / (summary.best[0].directory or ""))
+    return directory if directory.config.is_file() else None
+
+
+def report(search: Search, console: Console, test: Mapping[str, str]) -> None:
+    """Write the files of the study of `search` and print what it came to; nothing where no trial began.
+
+    Args:
+        test: what the best trial made of a test, by name.
+    """
     folder = search.folder
-    summary = summarize(search.study, metric_names(search), lambda trial: notes(trial, folder))
+    summary = summary_of(search)
     if not any(row.state != "waiting" for row in summary.trials):
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,7 +75,8 @@ def report(search: Search, console: Console) -> None:
             facts |= {f"best {place}": text for place, text in enumerate(front, 1)}
     seconds = sum(row.seconds or 0.0 for row in summary.trials)
     html = folder / "report.html"
-    write_text(html, page(summary, {"time of all trials": duration(seconds)}, again))
+    facts |= test
+    write_text(html, page(summary, {**test, "time of all trials": duration(seconds)}, again))
     facts |= mirrored(search, summary, html)
     facts["page"] = f"{RunDirectory(folder)}/report.html"
     console.print()

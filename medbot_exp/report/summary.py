@@ -20,6 +20,7 @@ def print_summary(
     directory: RunDirectory,
     tracking: str | None,
     following: str | None,
+    test: str | None = None,
 ) -> None:
     """Print how the run of `result` (result.json) went.
 
@@ -27,6 +28,7 @@ def print_summary(
         samples: rows of predictions/samples.jsonl.
         tracking: where the mirror is; None without one.
         following: the command to type next, if there is one.
+        test: the command that reads the test of a run that is chosen by something else; None where there is none.
     """
     for sample in samples:
         console.print(f"\n[bold]{escape(sample['question'])}[/bold]")
@@ -50,6 +52,7 @@ def print_summary(
         "adapter": f"{directory}/{directory.adapter.name} ({result['trainable_parameters']:,} parameters)",
         "record": str(directory),
         **({"W&B": tracking} if tracking else {}),
+        **({"test": f"not read yet; {test}"} if test else {}),
         **({"next": following} if following else {}),
     }
     print_facts(console, facts)

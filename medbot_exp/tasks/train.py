@@ -18,6 +18,7 @@ from medbot_exp.errors import (
 from medbot_exp.processes import Processes, launched
 from medbot_exp.report.console import stdout_console
 from medbot_exp.report.summary import print_summary
+from medbot_exp.rules import is_developed
 from medbot_exp.sweep.job import RunningTrial
 from medbot_exp.tasks.phases import Clock, Job, perform
 from medbot_exp.tasks.start import gather
@@ -79,8 +80,10 @@ def run_together(
     if result["status"] == "pruned":
         raise TrialPruned(f"after step {result['steps']}")
     following = next_grid(hydra_files, config.lora) if study is None else None
+    developed = any(is_developed(config, name) for name in config.benchmark)
+    test = f"python -m medbot_exp task=evaluate task.run={directory}" if developed and study is None else None
     if processes.first:
-        print_summary(stdout_console(), result, samples, directory, mirror.description, following)
+        print_summary(stdout_console(), result, samples, directory, mirror.description, following, test)
     values = list(result["objective"].values())
     return values[0] if len(values) == 1 else values
 

@@ -144,9 +144,10 @@ class OptunaSweeper(Sweeper):
         assert self.config is not None and self.hydra_context is not None and self.task_function is not None
         from medbot_exp.report.console import stderr_console, stdout_console
         from medbot_exp.report.live import display_for
-        from medbot_exp.report.results import metric_names, report
+        from medbot_exp.report.results import metric_names, report, winner
         from medbot_exp.sweep import sweeper
         from medbot_exp.sweep.search import prepare
+        from medbot_exp.sweep.winner import test_facts
 
         # Before the study is made: a launcher that lacks its packages says so.
         launcher = Plugins.instance().instantiate_launcher(self.hydra_context, self.task_function, self.config)
@@ -160,11 +161,12 @@ class OptunaSweeper(Sweeper):
             sweeper.run(search, task, workers, display)
         except BaseException:
             try:
-                report(search, stdout_console())
+                report(search, stdout_console(), {})
             except Exception as error:  # the first one is to be told: this may well be of the same cause
                 log.warning("the study's files could not be written: %s: %s", type(error).__name__, first_line(error))
             raise
-        report(search, stdout_console())
+        best = winner(search)
+        report(search, stdout_console(), {} if best is None else test_facts(best))
 
 
 class LocalLauncher(Launcher):

@@ -1,0 +1,61 @@
+"""A search by accuracy chooses by its development part, and the winner alone is put to the test."""
+
+import json
+import re
+
+import pytest
+
+from medbot_exp.rundir import RunDirectory, read_jsonl
+from medbot_exp.sweep.winner import test_facts as facts_of_test
+
+SMALL = (
+    "model=tiny",
+    "prompt=direct",
+    "objective=accuracy",
+    "optimizer.lr=2.0e-2",
+    "trainer.max_steps=2",
+    "trainer.eval_limit=3",
+    "trainer.samples=0",
+    "benchmark.cases.limit=null",
+    "benchmark.cases.development=40",
+    "tracking=none",
+)
+
+
+def asked(directory, name):
+    return {row["id"] for row in read_jsonl(directory.predictions(name))}
+
+
+@pytest.mark.parametrize("search", [(), ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "hydra/launcher=local")])
+def test_winner_alone_is_put_to_the_test(run_python_in, tmp_path, search):
+    finished = run_python_in(tmp_path, "-m", "medbot_exp", "-m", *SMALL, *search, "lora.r=2,4", "study=s")
+    assert finished.status == 0, finished.stderr
+    trials = [RunDirectory(tmp_path / "multirun" / "s" / f"trial-000{number}") for number in (0, 1)]
+    scores = [json.loads(trial.result.read_text())["objective"]["eval/cases_development/accuracy"] for trial in trials]
+    winner = trials[scores.index(max(scores))]
+    assert [trial for trial in trials if trial.evaluations.exists()] == [winner]
+    assert all(len(asked(trial, "cases_development")) == 40 for trial in trials)
+    assert len(asked(winner, "cases")) == 5 and not asked(winner, "cases") & asked(winner, "cases_development")
+    found = json.loads(winner.evaluation("cases").read_text())["tuned"]["eval/cases/accuracy"]
+    assert (
+        f"test on cases  {found:.1%} (" in finished.stdout
+        and "of 5 items that no trial was chosen by" in finished.stdout
+    )
+    assert finished.stderr.count("the test is read once") == 1
+    if search:
+        assert "test on cases" in (tmp_path / "multirun" / "s" / "report.html").read_text()
+
+
+def test_run_that_is_chosen_by_its_loss_has_no_test_of_its_own(run_python_in, tmp_path):
+    words = [word for word in SMALL if not word.startswith(("objective", "benchmark.cases.development"))]
+    finished = run_python_in(tmp_path, "-m", "medbot_exp", *words, "benchmark.cases.limit=2")
+    assert finished.status == 0 and "task=evaluate" not in finished.stdout
+    (directory,) = (tmp_path / "multirun" / "runs").glob("*/*")
+    assert facts_of_test(RunDirectory(directory)) == {}
+
+
+def test_single_run_tells_how_its_test_is_read(run_python_in, tmp_path):
+    finished = run_python_in(tmp_path, "-m", "medbot_exp", *SMALL)
+    (directory,) = (tmp_path / "multirun" / "runs").glob("*/*")
+    command = f"python -m medbot_exp task=evaluate task.run={directory.relative_to(tmp_path)}"
+    assert re.search(rf"^  test +not read yet; {re.escape(command)}$", finished.stdout, re.MULTILINE)
