@@ -123,7 +123,8 @@ def choice_log_likelihoods(
 ) -> list[float]:
     """Log-likelihood in nats of each of `options` as the continuation of `prompt`, all given as token ids.
 
-    The prompt runs through the model once; its keys and values serve every option.
+    The prompt runs through the model once; its keys and values serve every option. The last token of an option predicts
+    nothing that is asked: where all are single tokens, as letters are, there is no second pass.
 
     Args:
         starts: per option, the index of its first token that counts; those before it are given.
@@ -131,18 +132,21 @@ def choice_log_likelihoods(
     import torch
 
     device = model.device
+    ids = pad(options, 0, device)
+    valid = pad([[1] * len(option) for option in options], 0, device)
+    several = ids.shape[1] > 1
     with inference(model, precision):
-        shared = model(input_ids=torch.tensor([prompt], device=device), use_cache=True, logits_to_keep=1)
-        first = shared.logits[:, -1].float().log_softmax(-1)
-        cache = repeated(shared.past_key_values, len(options))
-        ids = pad(options, 0, device)
-        valid = pad([[1] * len(option) for option in options], 0, device)
-        attention = torch.cat([torch.ones(len(options), len(prompt), dtype=valid.dtype, device=device), valid], dim=1)
-        logits = model(input_ids=ids, attention_mask=attention, past_key_values=cache, use_cache=True).logits
+        shared = model(input_ids=torch.tensor([prompt], device=device), use_cache=several, logits_to_keep=1)
         # Token i is predicted at position i - 1, the first one at the prompt's end.
-        predictions = torch.cat(
-            [first.expand(len(options), -1)[:, None], logits[:, :-1].float().log_softmax(-1)], dim=1
-        )
+        predictions = shared.logits[:, -1:].float().log_softmax(-1).expand(len(options), -1, -1)
+        if several:
+            cache = repeated(shared.past_key_values, len(options))
+            given = torch.ones(len(options), len(prompt), dtype=valid.dtype, device=device)
+            attention = torch.cat([given, valid[:, :-1]], dim=1)
+            logits = model(
+                input_ids=ids[:, :-1], attention_mask=attention, past_key_values=cache, use_cache=True
+            ).logits
+            predictions = torch.cat([predictions, logits.float().log_softmax(-1)], dim=1)
         scores = predictions.gather(2, ids[..., None])[..., 0]
         counted = valid * (torch.arange(ids.shape[1], device=device) >= torch.tensor(starts, device=device)[:, None])
         return (scores * counted).sum(1).tolist()

@@ -140,6 +140,15 @@ class TestChoiceLogLikelihoods:
             self.by_hand(model, options), abs=1e-4
         )
 
+    @pytest.mark.parametrize(("options", "lengths"), [(OPTIONS, [27, 4 * 16]), ([[65], [66]], [27])])
+    def test_model_is_given_no_more_than_predicts(self, model, options, lengths):
+        seen = []
+        model.model.register_forward_pre_hook(
+            lambda module, args, inputs: seen.append(inputs["input_ids"].numel()), with_kwargs=True
+        )
+        choice_log_likelihoods(model, PROMPT, options, [0] * len(options), FP32)
+        assert seen == lengths  # the prompt, and each option without its last token, filled up to the longest
+
     def test_options_do_not_see_each_other(self, model):
         together = choice_log_likelihoods(model, PROMPT, OPTIONS, WHOLE, FP32)
         alone = [choice_log_likelihoods(model, PROMPT, [option], [0], FP32)[0] for option in OPTIONS]
