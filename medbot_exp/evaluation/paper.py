@@ -46,20 +46,20 @@ def read_tests(config: RunConfig) -> list[Paper]:
     for name, benchmark in config.benchmark.items():
         chosen_by = is_developed(config, name) and registry.is_set_apart(benchmark)
         items = registry.read(name, benchmark, registry.development(name, benchmark) if chosen_by else ())
-        papers.append(paper(name, metric_name(name, benchmark), benchmark, items))
+        papers.append(paper_of(name, metric_name(name, benchmark), benchmark, items))
     return papers
 
 
 def read_developments(config: RunConfig) -> list[Paper]:
     """The development parts that runs of `config` are chosen by; errors as of `read_tests`."""
     return [
-        paper(name, development_name(name, benchmark), benchmark, registry.development(name, benchmark))
+        paper_of(name, development_name(name, benchmark), benchmark, registry.development(name, benchmark))
         for name, benchmark in config.benchmark.items()
         if is_developed(config, name)
     ]
 
 
-def paper(name: str, metric: str, benchmark: BenchmarkConfig, items: Sequence[Item]) -> Paper:
+def paper_of(name: str, metric: str, benchmark: BenchmarkConfig, items: Sequence[Item]) -> Paper:
     """`items` of the benchmark `name`, in the order that it wants their options in."""
     asked = ordered(items, benchmark.order, benchmark.seed)
     source = fingerprint(registry.published(name, benchmark))

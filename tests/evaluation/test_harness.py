@@ -15,7 +15,8 @@ from harness import OVERRIDES, by_harness, harness_model, local_task, sums
 
 from medbot_exp.config import Precision
 from medbot_exp.evaluation.benchmarks import registry
-from medbot_exp.evaluation.examine import Candidate, Paper, examine
+from medbot_exp.evaluation.examine import Candidate, examine
+from medbot_exp.evaluation.paper import paper_of
 from medbot_exp.model import load
 from medbot_exp.processes import ALONE
 
@@ -40,8 +41,8 @@ def agree(real_rows, compose, tmp_path) -> Callable[..., set[str]]:
         paths = [f"benchmark.medqa.path={files[0]}", f"benchmark.medqa.shots_path={files[1]}"]
         config = compose(*OVERRIDES, *paths, f"benchmark.medqa.shots={shots}")
         benchmark = config.benchmark["medqa"]
-        worked = registry.shots("medqa", benchmark)
-        paper = Paper("medqa", benchmark, registry.read("medqa", benchmark), worked)
+        paper = paper_of("medqa", "medqa", benchmark, registry.read("medqa", benchmark))
+        worked = paper.worked
         candidate = Candidate(model, tokenizer, config.prompt, [], Precision.fp32, {"model": "the same"})
         predictions, _ = examine(candidate, paper, tmp_path / "cache", ALONE)
 
