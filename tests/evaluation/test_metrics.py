@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from medbot_exp.evaluation.metrics import calibration_error, macro_f1, metrics_of
+from medbot_exp.evaluation.metrics import calibration_error, macro_f1, metrics_of, paper_metrics
+from medbot_exp.evaluation.paper import Paper
 from medbot_exp.evaluation.prediction import Prediction, State
 
 LETTERS = dict.fromkeys("ABCD", "text")
@@ -94,3 +95,13 @@ def test_measured_options_have_no_tokens_per_second():
     rows = [prediction(0, completion=None, log_likelihoods={"A": 0.0, "B": np.log(0.5)})]
     found = metrics_of(rows, 1.0)
     assert "calibration_error" in found and "tokens_per_second" not in found
+
+
+def test_items_that_are_given_away_are_left_out_of_the_clean_accuracy(compose):
+    rows = [replace(prediction(number, state), id=f"i{number}~0") for number, state in enumerate(["correct", "wrong"])]
+    paper = Paper("medqa", "medqa", "0" * 64, compose("benchmark=[medqa]").benchmark["medqa"], [], [], ("long-1",))
+    found = paper_metrics(paper, rows, 1.0, frozenset({"i1"}))
+    assert (found["eval/medqa/clean/n"], found["eval/medqa/clean/accuracy"]) == (1, 1.0)
+    assert (found["eval/medqa/accuracy"], found["eval/medqa/too_long"]) == (0.5, 1)
+    assert paper_metrics(paper, rows, 1.0, frozenset({"i0", "i1"}))["eval/medqa/clean/n"] == 0
+    assert not any("clean" in key for key in paper_metrics(paper, rows, 1.0))
