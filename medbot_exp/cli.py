@@ -143,6 +143,8 @@ def entrypoint() -> None:
         if flags and HELP_FLAGS.issuperset(flags):
             print(help_text(overrides))
         else:
+            for first, last in doubled(overrides):
+                print(f"medbot_exp: {first} is not taken, as {last} comes behind it", file=sys.stderr)
             single = next((word for word in ("task=plan", "task=evaluate") if word in overrides), None)
             if single and {"-m", "--multirun"} & set(flags):
                 raise ConfigError(
@@ -225,6 +227,12 @@ def refuse_several(processes: Processes, rule: str) -> None:
     """Raise a ConfigError that begins with `rule` where a launcher started several processes."""
     if processes.count > 1:
         raise ConfigError(f"{rule}, but got {processes.count}; leave out torchrun: python -m medbot_exp …")
+
+
+def doubled(overrides: Sequence[str]) -> list[tuple[str, str]]:
+    """Each override whose key is given again with another value, and the last one of that key, which prevails."""
+    last = {word.partition("=")[0]: word for word in overrides}
+    return [(word, kept) for word in overrides if (kept := last[word.partition("=")[0]]) != word]
 
 
 def is_chosen(overrides: Sequence[str], group: str) -> bool:

@@ -283,3 +283,10 @@ def test_imports_form_no_circle():
         for module, path in modules.items()
     }
     graphlib.TopologicalSorter(graph).prepare()
+
+
+def test_value_that_another_one_replaces_is_told(run_cli):
+    finished = run_cli("task=plan", "task.rehearse=false", "model=tiny", "lora.r=8", "model=tiny", "lora.r=16")
+    assert finished.status == 0
+    assert finished.stderr.count(" is not taken, as ") == 1
+    assert "medbot_exp: lora.r=8 is not taken, as lora.r=16 comes behind it\n" in finished.stderr
