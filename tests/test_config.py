@@ -73,12 +73,12 @@ def test_file_opens_with_a_comment_that_states_its_command(path):
 def together(options):
     """The options in as few runs as possible, one of each group in a run.
 
-    Experiments and sweeps choose others themselves, and an objective names a benchmark.
+    Experiments and sweeps choose others themselves; objectives and tasks name benchmarks.
     """
     groups = {}
     for path in options:
         groups.setdefault(path.parent, []).append(path)
-    alone = [[path] for group in ("experiment", "sweep", "objective") for path in groups.pop(Path(group))]
+    alone = [[path] for group in ("experiment", "sweep", "objective", "benchmark") for path in groups.pop(Path(group))]
     return alone + [[path for path in row if path is not None] for row in itertools.zip_longest(*groups.values())]
 
 

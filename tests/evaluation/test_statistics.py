@@ -137,6 +137,14 @@ def test_detectable_difference_exists_where_two_runs_never_differed():
     assert 0 < statistics.detectable(np.zeros(500), np.ones(500), 0.0) < 0.05
 
 
+@pytest.mark.parametrize("n", [1, 3, 4])
+@pytest.mark.filterwarnings("error")
+def test_four_items_show_no_difference(n):
+    assert mcnemar(n, 0)[1] > 0.05
+    for discordant in (0.0, 1.0):
+        assert statistics.detectable(np.zeros(n), np.ones(n), discordant) == 1.0
+
+
 @pytest.mark.parametrize("ps", [[0.01, 0.04, 0.03], [0.5], [0.2, 0.2, 0.9, 0.001, 0.02], [1.0, 1.0]])
 def test_holm_is_that_of_statsmodels(ps):
     assert holm(ps) == pytest.approx(multipletests(ps, method="holm")[1])
