@@ -16,8 +16,8 @@ SMALL = (
     "trainer.max_steps=2",
     "trainer.eval_limit=3",
     "trainer.samples=0",
-    "benchmark.cases.limit=null",
-    "benchmark.cases.development=40",
+    "benchmark.cases.limit=5",
+    "benchmark.cases.development=10",
     "tracking=none",
 )
 
@@ -34,7 +34,7 @@ def test_winner_alone_is_put_to_the_test(run_python_in, tmp_path, search):
     scores = [json.loads(trial.result.read_text())["objective"]["eval/cases_development/accuracy"] for trial in trials]
     winner = trials[scores.index(max(scores))]
     assert [trial for trial in trials if trial.evaluations.exists()] == [winner]
-    assert all(len(asked(trial, "cases_development")) == 40 for trial in trials)
+    assert all(len(asked(trial, "cases_development")) == 10 for trial in trials)
     assert len(asked(winner, "cases")) == 5 and not asked(winner, "cases") & asked(winner, "cases_development")
     found = json.loads(winner.evaluation("cases").read_text())["tuned"]["eval/cases/accuracy"]
     assert (
