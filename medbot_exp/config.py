@@ -158,6 +158,14 @@ class Method(Enum):
     loglikelihood = "loglikelihood"
 
 
+class Engine(Enum):
+    """Who writes a benchmark's replies; auto: in task=evaluate vLLM, where it is installed beside a CUDA GPU."""
+
+    auto = "auto"
+    transformers = "transformers"
+    vllm = "vllm"
+
+
 class Ask(Enum):
     """Whose words a question is put in: those of the run's prompt, or of lm-evaluation-harness."""
 
@@ -342,6 +350,7 @@ class BenchmarkConfig:
         seed: of the order of options, and of the choice of shots and of the development part.
         development: items that a search chooses by, from `development_path`, or the hub's `development_split`; where
             both are null they are set apart from those that are asked.
+        batch_size, vllm_batch_size: replies that are written together, by transformers and by vLLM.
         temperature: 0 is greedy.
     """
 
@@ -362,7 +371,9 @@ class BenchmarkConfig:
     development: int
     development_path: str | None
     development_split: str | None
+    engine: Engine
     batch_size: int
+    vllm_batch_size: int
     thinking_tokens: int
     answer_tokens: int
     temperature: float

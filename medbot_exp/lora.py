@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from medbot_exp.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     import peft
+    import torch
     from transformers import PreTrainedModel
 
 
@@ -45,6 +46,14 @@ def peft_config(lora: LoraConfig) -> "peft.LoraConfig":
     )
 
 
+def adds_to_base(lora: LoraConfig) -> bool:
+    """Whether a tuned model is its base and, added to it, the updates of the saved adapter.
+
+    DoRA scales the sum of both, and other initialisations take the adapter out of the base weights first.
+    """
+    return lora.init in (LoraInit.default, LoraInit.gaussian) and not lora.dora
+
+
 def restore(model: "peft.PeftModel", directory: Path) -> None:
     """Give the fresh adapter of `model` the weights that were saved in `directory`.
 
@@ -52,14 +61,8 @@ def restore(model: "peft.PeftModel", directory: Path) -> None:
         ModelError: they are damaged, or those of an adapter of another shape.
     """
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
-    path = directory / "adapter_model.safetensors"
-    try:
-        saved = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"an adapter must be whole safetensors, but {path} is not: {error}; restore it") from error
+    saved = read(directory)
     fresh = get_peft_model_state_dict(model, save_embedding_layers=False)
     differing = sorted(
         name
@@ -68,19 +71,46 @@ def restore(model: "peft.PeftModel", directory: Path) -> None:
     )
     if differing:
         raise ModelError(
-            f"an adapter must fit the model and the lora values of its run, but {path} differs from them in "
+            f"an adapter must fit the model and the lora values of its run, but {directory} differs from them in "
             f"{len(differing)} of {len(fresh)} weights ({differing[0]}, …); restore the run's own"
         )
     set_peft_model_state_dict(model, saved)
 
 
+def read(directory: Path) -> dict[str, "torch.Tensor"]:
+    """The weights of the adapter in `directory`, by name.
+
+    Raises:
+        ModelError: they are damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = directory / "adapter_model.safetensors"
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"an adapter must be whole safetensors, but {path} is not: {error}; restore it") from error
+
+
 def digest(model: "peft.PeftModel") -> str:
     """sha256 of the adapter's weights, as 64 hex digits: the same once it is saved and loaded again."""
-    import torch
     from peft import get_peft_model_state_dict
 
+    return digest_of(get_peft_model_state_dict(model, save_embedding_layers=False))
+
+
+def saved_digest(directory: Path) -> str:
+    """As `digest`, of the adapter that was saved in `directory`; errors as of `read`."""
+    return digest_of(read(directory))
+
+
+def digest_of(weights: Mapping[str, "torch.Tensor"]) -> str:
+    """sha256 of names, types, shapes and bytes."""
+    import torch
+
     found = hashlib.sha256()
-    for name, tensor in sorted(get_peft_model_state_dict(model, save_embedding_layers=False).items()):
+    for name, tensor in sorted(weights.items()):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         found.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
     return found.hexdigest()

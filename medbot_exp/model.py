@@ -22,7 +22,7 @@ from medbot_exp.errors import ModelError, first_line, storage_error
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
 
@@ -276,6 +276,16 @@ def read_config(directory: Path) -> "PretrainedConfig":
             f"{directory} must hold the config of a model that transformers knows, but: {first_line(error)}; "
             "take another model, or a transformers that knows it"
         ) from error
+
+
+def generation_config(directory: Path, shape: "PretrainedConfig") -> "GenerationConfig":
+    """What transformers takes a model in `directory` of the config `shape` to want when it writes."""
+    from transformers import GenerationConfig
+
+    try:
+        return GenerationConfig.from_pretrained(directory)
+    except OSError:  # an older checkpoint, which has it in config.json
+        return GenerationConfig.from_model_config(shape)
 
 
 def read_weights(

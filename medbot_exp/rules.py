@@ -18,6 +18,7 @@ from medbot_exp.config import (
     BenchmarkConfig,
     DataConfig,
     Direction,
+    Engine,
     LoraConfig,
     LoraInit,
     Method,
@@ -410,6 +411,7 @@ def benchmark_rules(name: str, benchmark: BenchmarkConfig) -> Iterator[Rule]:
     counted = {
         "limit": "null takes all items",
         "batch_size": "it counts items",
+        "vllm_batch_size": "it counts items",
         "development": "it counts items",
         "thinking_tokens": "it counts tokens",
         "answer_tokens": "it counts tokens",
@@ -429,6 +431,12 @@ def benchmark_rules(name: str, benchmark: BenchmarkConfig) -> Iterator[Rule]:
         0 < benchmark.top_p <= 1,
         {f"{key}.top_p": benchmark.top_p},
         "1 draws from all words; try 0.95",
+    )
+    yield Rule(
+        "vLLM writes replies, and no likelihoods are taken from it",
+        benchmark.engine is not Engine.vllm or benchmark.method is Method.generate,
+        {f"{key}.engine": benchmark.engine.name, f"{key}.method": benchmark.method.name},
+        f"use {key}.method=generate",
     )
     yield Rule(
         "lm-evaluation-harness's words ask for an answer without a thought, and measure it",

@@ -4,17 +4,19 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from medbot_exp.config import BenchmarkConfig, Method, Precision, PromptConfig
+from medbot_exp.config import Ask, BenchmarkConfig, Method, PromptConfig
 from medbot_exp.data.example import Example
+from medbot_exp.errors import DivergenceError
 from medbot_exp.evaluation.ask import Question, put
-from medbot_exp.evaluation.generate import Budget, Decoding, write_replies
+from medbot_exp.evaluation.generate import Budget, Decoding, Reply, Transformers, Writer, write_replies
 from medbot_exp.evaluation.item import fingerprint
 from medbot_exp.evaluation.kept import Kept, computed
 from medbot_exp.evaluation.paper import Paper, fitting
@@ -28,7 +30,7 @@ log = logging.getLogger(__name__)
 # What a thought is closed with that has spent its budget: the answer is asked for.
 CLOSING = f"\n{END_THINK}\n\nThe answer is"
 SECONDS_BETWEEN_LINES = 30
-PACKAGES = ("medbot-exp", "torch", "transformers", "peft")
+PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "unsloth", "unsloth_zoo", "liger_kernel")
 
 
 @dataclass(frozen=True)
@@ -36,16 +38,16 @@ class Candidate:
     """A model that answers, and all that its answers depend on besides the questions.
 
     Attributes:
+        writer: the model itself; one that is asked for likelihoods is in memory.
         prompt: the run's own.
         shots: rows that the prompt shows in front of every question.
         identity: of the weights, and of what they are computed with.
     """
 
-    model: Any
+    writer: Writer
     tokenizer: Any
     prompt: PromptConfig
     shots: Sequence[Example]
-    precision: Precision
     identity: dict[str, Any]
 
 
@@ -58,17 +60,18 @@ def examine(
     all answer all of it, as divided weights need each of them in every pass, and the first one writes.
     """
     questions = questions_of(paper, candidate.prompt, candidate.shots, candidate.tokenizer)
-    batches = batched(questions, paper.benchmark)
+    batches = batched(questions, candidate.writer.batch_size(paper.benchmark))
     kept = Kept.below(cache_dir, identity(candidate, paper, questions))
     with kept.held() if processes.first else nullcontext():
         done = processes.of_first(lambda: kept.begin([len(batch) for batch in batches]))
         if done == len(batches):
             log.info("%s: answered before, by the same weights under the same settings", paper.metric)
-
+        else:
+            candidate.writer.begin()
         told = Told(paper.metric, len(questions), sum(map(len, batches[:done])))
 
         def answer(batch: Sequence[Question]) -> list[dict[str, Any]]:
-            rows = [prediction.row() for prediction in predict(candidate, paper.benchmark, batch)]
+            rows = replies(candidate, paper.benchmark, batch)
             told.add(len(rows))
             return rows
 
@@ -78,8 +81,8 @@ def examine(
             for batch in batches[done:]:
                 answer(batch)
     rows, seconds = processes.of_first(lambda: (kept.rows(), kept.seconds()))
-    by_id = {row["id"]: Prediction(**row) for row in rows}
-    return [by_id[item.id] for item in paper.items], seconds
+    by_id = {row.pop("id"): row for row in rows}
+    return [judged(question, by_id[question.item.id], paper.benchmark.ask) for question in questions], seconds
 
 
 class Told:
@@ -116,30 +119,46 @@ def with_room(paper: Paper, prompt: PromptConfig, shots: Sequence[Example], toke
     if paper.benchmark.method is Method.loglikelihood:
         room = [max(map(len, question.answer_tokens(paper.benchmark.ask, tokenizer)[0])) for question in questions]
     else:
-        budgets = [budget(paper.benchmark, prompt, question.opened) for question in questions]
-        closing = len(slot_tokens(CLOSING, tokenizer))
-        room = [each.thinking + (closing if each.thinking else 0) + each.answer for each in budgets]
+        room = written_room(questions, paper.benchmark, prompt, tokenizer)
     return fitting(paper, questions, room, positions)
 
 
-def batched(questions: Sequence[Question], benchmark: BenchmarkConfig) -> list[list[Question]]:
+def longest(paper: Paper, prompt: PromptConfig, shots: Sequence[Example], tokenizer: Any) -> int:
+    """The tokens of the longest question on `paper` and what may be written behind it."""
+    questions = questions_of(paper, prompt, shots, tokenizer)
+    rooms = zip(questions, written_room(questions, paper.benchmark, prompt, tokenizer), strict=True)
+    return max(len(question.ids) + room for question, room in rooms)
+
+
+def written_room(
+    questions: Sequence[Question], benchmark: BenchmarkConfig, prompt: PromptConfig, tokenizer: Any
+) -> list[int]:
+    """How many tokens may come behind each of `questions` in writing."""
+    budgets = [budget(benchmark, prompt, question.opened) for question in questions]
+    closing = len(slot_tokens(CLOSING, tokenizer))
+    return [each.thinking + (closing if each.thinking else 0) + each.answer for each in budgets]
+
+
+def batched(questions: Sequence[Question], size: int) -> list[list[Question]]:
     """`questions` in batches, the longest first: those of one length together, and memory is shown at the start."""
     order = sorted(questions, key=lambda question: (-len(question.ids), question.item.id))
-    return [list(order[start : start + benchmark.batch_size]) for start in range(0, len(order), benchmark.batch_size)]
+    return [list(order[start : start + size]) for start in range(0, len(order), size)]
 
 
 def identity(candidate: Candidate, paper: Paper, questions: Sequence[Question]) -> dict[str, Any]:
-    """All that the predictions of `candidate` on `paper`, whose `questions` these are, depend on."""
+    """All that the replies of `candidate` to `paper`, whose `questions` these are, depend on."""
     # Where items come from, and how many there are, is in the items themselves.
     settings = {
         key: value
         for key, value in plain(asdict(paper.benchmark)).items()
-        if not key.endswith("path") and not key.startswith("development") and key not in ("limit", "fingerprint")
+        if not key.endswith("path")
+        and not key.startswith("development")
+        and key not in ("limit", "fingerprint", "engine")
     }
     asked = [(question.ids, question.opened, question.slot) for question in questions]
     return {
         **candidate.identity,
-        "precision": candidate.precision.name,
+        "writer": candidate.writer.name,
         "prompt": plain(asdict(candidate.prompt)),
         "prompt_shots": hashlib.sha256(repr(list(candidate.shots)).encode()).hexdigest(),
         "benchmark": paper.name,
@@ -147,7 +166,8 @@ def identity(candidate: Candidate, paper: Paper, questions: Sequence[Question]) 
         "questions": hashlib.sha256(repr(asked).encode()).hexdigest(),  # the tokenizer's chat template among it
         "items": fingerprint(paper.items),
         "worked": fingerprint(paper.worked),
-        "packages": {name: version(name) for name in PACKAGES},
+        "closing": CLOSING,
+        "packages": {name: version(name) if find_spec(name) else None for name in PACKAGES},
     }
 
 
@@ -156,21 +176,30 @@ def plain(settings: dict[str, Any]) -> dict[str, Any]:
     return {key: getattr(value, "name", value) for key, value in settings.items()}
 
 
-def predict(candidate: Candidate, benchmark: BenchmarkConfig, batch: Sequence[Question]) -> list[Prediction]:
-    """The predictions of one batch."""
+def replies(candidate: Candidate, benchmark: BenchmarkConfig, batch: Sequence[Question]) -> list[dict[str, Any]]:
+    """What `candidate` makes of each question of one batch, as it is kept: it is judged when it is read."""
     if benchmark.method is Method.loglikelihood:
-        return [measured(question, likelihoods(candidate, benchmark, question)) for question in batch]
+        return [
+            {"id": question.item.id, "log_likelihoods": likelihoods(candidate, benchmark, question)}
+            for question in batch
+        ]
     thinks = [question.opened for question in batch]
-    replies = write_replies(
-        candidate.model,
+    written = write_replies(
+        candidate.writer,
         candidate.tokenizer,
         [question.ids for question in batch],
         thinks,
         budget(benchmark, candidate.prompt, any(thinks)),
-        candidate.precision,
         Decoding(benchmark.temperature, benchmark.top_p, seed_of(benchmark.seed, batch[0].item.id)),
     )
-    return [written(question, reply) for question, reply in zip(batch, replies, strict=True)]
+    return [{"id": question.item.id, **asdict(reply)} for question, reply in zip(batch, written, strict=True)]
+
+
+def judged(question: Question, kept: Mapping[str, Any], ask: Ask) -> Prediction:
+    """What the reply to `question` comes to, of which `kept` has all but the id."""
+    if "log_likelihoods" in kept:
+        return measured(question, kept["log_likelihoods"], ask)
+    return written(question, Reply(**kept))
 
 
 def budget(benchmark: BenchmarkConfig, prompt: PromptConfig, opened: bool) -> Budget:
@@ -185,15 +214,18 @@ def seed_of(seed: int, name: str) -> int:
 
 
 def likelihoods(candidate: Candidate, benchmark: BenchmarkConfig, question: Question) -> dict[str, float]:
-    """The log-likelihood of each option as the answer to `question`, in nats per UTF-8 byte of its text.
+    """The log-likelihood of each option as the answer to `question`, in nats.
 
-    Divided by bytes as lm-evaluation-harness does for its `acc_norm`: a sum would favour short options, a mean over
-    tokens the tokenizer's favourites.
+    Raises:
+        DivergenceError: one is no number.
     """
-    texts = question.answers(benchmark.ask)
+    writer = candidate.writer
+    assert isinstance(writer, Transformers), "rules.benchmark_rules"
     ids, starts = question.answer_tokens(benchmark.ask, candidate.tokenizer)
-    values = choice_log_likelihoods(candidate.model, question.ids, ids, starts, candidate.precision)
-    scores = [value / len(text.encode()) for value, text in zip(values, texts, strict=True)]
-    if not all(map(math.isfinite, scores)):
-        log.warning("the likelihood of an option of %s is no number", question.item.id)
-    return dict(zip(question.item.options, scores, strict=True))
+    values = choice_log_likelihoods(writer.model, question.ids, ids, starts, writer.precision)
+    if any(map(math.isnan, values)):
+        raise DivergenceError(
+            f"the likelihood of each option must be a number, but item {question.item.id} has one that is none; "
+            "try model.dtype=float32 trainer.precision=fp32, or a smaller optimizer.lr"
+        )
+    return dict(zip(question.item.options, values, strict=True))

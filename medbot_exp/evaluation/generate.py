@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from medbot_exp.config import Precision
+from medbot_exp.config import BenchmarkConfig, Precision
 from medbot_exp.evaluation.score import inference
 from medbot_exp.prompt import END_THINK, THINK, slot_tokens
 
@@ -76,16 +76,64 @@ class Decoding:
 GREEDY = Decoding()
 
 
+class Writer(Protocol):
+    """A model that goes on with texts.
+
+    Attributes:
+        name: what computes it, with a version where that is none of our dependencies'.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def begin(self) -> None:
+        """Get ready; called once it is known that something is to be written."""
+
+    def batch_size(self, benchmark: BenchmarkConfig) -> int:
+        """How many replies to `benchmark` it is given at once."""
+
+    def continuations(
+        self, prompts: Sequence[Sequence[int]], limit: int, decoding: Decoding
+    ) -> list[tuple[list[int], bool]]:
+        """Up to `limit` new token ids behind each of `prompts`, to and with an end token, and whether there is one."""
+
+
+@dataclass(frozen=True)
+class Transformers:
+    """A model in memory, as transformers runs it."""
+
+    model: Any
+    tokenizer: Any
+    precision: Precision
+
+    @property
+    def name(self) -> str:
+        """What computes."""
+        return "transformers"
+
+    def begin(self) -> None:
+        """The model is there."""
+
+    def batch_size(self, benchmark: BenchmarkConfig) -> int:
+        """How many replies are written together."""
+        return benchmark.batch_size
+
+    def continuations(
+        self, prompts: Sequence[Sequence[int]], limit: int, decoding: Decoding
+    ) -> list[tuple[list[int], bool]]:
+        """As Writer says, all in one batch."""
+        return continuations(self.model, self.tokenizer, prompts, limit, self.precision, decoding)
+
+
 def write_replies(
-    model: Any,
+    writer: Writer,
     tokenizer: Any,
     prompts: Sequence[Sequence[int]],
     thinks: Sequence[bool],
     budget: Budget,
-    precision: Precision,
     decoding: Decoding = GREEDY,
 ) -> list[Reply]:
-    """The completion of each of `prompts` (token ids), all in one batch.
+    """The completion of each of `prompts` (token ids), written together.
 
     A thought that is open when `budget.thinking` is spent is closed; in any case at most `budget.answer` tokens follow.
 
@@ -96,9 +144,9 @@ def write_replies(
         return []
     with decoding.seeded():
         if not budget.thinking:
-            written = continuations(model, tokenizer, prompts, budget.answer, precision, decoding)
+            written = writer.continuations(prompts, budget.answer, decoding)
             return [reply_of(tokenizer, ids, [], ended) for ids, ended in written]
-        thoughts = continuations(model, tokenizer, prompts, budget.thinking, precision, decoding)
+        thoughts = writer.continuations(prompts, budget.thinking, decoding)
         closing = slot_tokens(budget.closing, tokenizer)
         begun = [
             closing if not ended and is_open(decode(tokenizer, ids), thinking) else []
@@ -106,7 +154,7 @@ def write_replies(
         ]
         unfinished = [index for index, (_, ended) in enumerate(thoughts) if not ended]
         contexts = [[*prompts[index], *thoughts[index][0], *begun[index]] for index in unfinished]
-        rest = continuations(model, tokenizer, contexts, budget.answer, precision, decoding) if contexts else []
+        rest = writer.continuations(contexts, budget.answer, decoding) if contexts else []
     finished = dict(zip(unfinished, rest, strict=True))
     replies = []
     for index, (ids, ended) in enumerate(thoughts):
@@ -143,7 +191,7 @@ def continuations(
     width = max(map(len, prompts))
     ids = torch.tensor([[*[tokenizer.pad_token_id] * (width - len(row)), *row] for row in prompts], device=model.device)
     attention = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts], device=model.device)
-    ends = end_tokens(model, tokenizer)
+    ends = end_tokens(model.generation_config, tokenizer)
     with inference(model, precision):
         output = model.generate(
             input_ids=ids,
@@ -156,9 +204,9 @@ def continuations(
     return [until_end(row, ends) for row in output[:, width:].tolist()]
 
 
-def end_tokens(model: Any, tokenizer: Any) -> set[int]:
-    """The tokens that end a reply: the tokenizer's, and those that the checkpoint names (an end of turn)."""
-    named = getattr(model.generation_config, "eos_token_id", None)
+def end_tokens(generation: Any, tokenizer: Any) -> set[int]:
+    """The tokens that end a reply: the tokenizer's, and those that transformers' `generation` config names."""
+    named = getattr(generation, "eos_token_id", None)
     others = named if isinstance(named, list) else [] if named is None else [named]
     return {tokenizer.eos_token_id, *others}
 

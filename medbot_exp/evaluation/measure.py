@@ -6,18 +6,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from medbot_exp.config import LoraConfig, LoraInit, Precision, PromptConfig, TrainerConfig
+from medbot_exp.config import LoraConfig, Precision, PromptConfig, TrainerConfig
 from medbot_exp.data.example import Example
 from medbot_exp.data.prepare import TokenizedRows
 from medbot_exp.errors import DivergenceError
 from medbot_exp.evaluation.examine import Candidate, examine, plain
-from medbot_exp.evaluation.generate import Budget, write_replies
+from medbot_exp.evaluation.generate import Budget, Transformers, Writer, write_replies
 from medbot_exp.evaluation.metrics import paper_metrics
 from medbot_exp.evaluation.paper import Paper
 from medbot_exp.evaluation.prediction import Prediction
 from medbot_exp.evaluation.score import held_out_loss, held_out_metrics
 from medbot_exp.evaluation.statistics import compare
-from medbot_exp.lora import digest
+from medbot_exp.lora import adds_to_base, digest
 from medbot_exp.processes import Processes
 from medbot_exp.prompt import prompt_tokens, render
 from medbot_exp.rundir import base_of
@@ -42,7 +42,7 @@ class Examiner:
 
     Attributes:
         shots: worked examples that the run's prompt puts in front of every question.
-        lora: of the adapter.
+        lora, seed: of the adapter, and of what a fresh one is drawn from.
         weights: the identity of the base model, and of what computes with it.
         given_away: by metric, ids of items that a row gives away which is trained on.
     """
@@ -51,6 +51,7 @@ class Examiner:
     prompt: PromptConfig
     shots: Sequence[Example]
     lora: LoraConfig
+    seed: int
     weights: Mapping[str, Any]
     precision: Precision
     cache_dir: Path
@@ -59,18 +60,27 @@ class Examiner:
 
     def base(self, model: Any, paper: Paper, fresh: bool) -> Answers:
         """What the base `model` answers, with a `fresh` adapter or without one."""
-        # A fresh adapter adds nothing, but for the initialisations that take it out of the base weights first.
-        as_base = not fresh or (self.lora.init in (LoraInit.default, LoraInit.gaussian) and not self.lora.dora)
-        return self.ask(model, paper, None if as_base else {"fresh": plain(asdict(self.lora))})
+        as_base = not fresh or adds_to_base(self.lora)
+        return self.ask(
+            self.writer(model), paper, None if as_base else {"fresh": plain(asdict(self.lora)), "seed": self.seed}
+        )
 
     def tuned(self, model: Any, paper: Paper) -> Answers:
         """What `model` answers with its trained adapter."""
-        return self.ask(model, paper, {"weights": digest(model), "lora": plain(asdict(self.lora))})
+        return self.ask(self.writer(model), paper, self.adapter(digest(model)))
 
-    def ask(self, model: Any, paper: Paper, adapter: Mapping[str, Any] | None) -> Answers:
-        """What `model` answers with `adapter`."""
-        identity = {**self.weights, "adapter": adapter}
-        candidate = Candidate(model, self.tokenizer, self.prompt, self.shots, self.precision, identity)
+    def adapter(self, weights: str) -> dict[str, Any]:
+        """The identity of a trained adapter of the digest `weights`."""
+        return {"weights": weights, "lora": plain(asdict(self.lora))}
+
+    def writer(self, model: Any) -> Transformers:
+        """`model`, which is in memory, as it writes."""
+        return Transformers(model, self.tokenizer, self.precision)
+
+    def ask(self, writer: Writer, paper: Paper, adapter: Mapping[str, Any] | None) -> Answers:
+        """What `writer` answers, whose adapter has the identity `adapter`."""
+        identity = {**self.weights, "precision": self.precision.name, "adapter": adapter}
+        candidate = Candidate(writer, self.tokenizer, self.prompt, self.shots, identity)
         predictions, seconds = examine(candidate, paper, self.cache_dir, self.processes)
         given_away = self.given_away.get(paper.metric, frozenset())
         return Answers(predictions, paper_metrics(paper, predictions, seconds, given_away))
@@ -154,12 +164,11 @@ class Exam:
         prompt = examiner.prompt
         thinking = self.trainer.sample_thinking_tokens if prompt.reasoning else 0
         answers = write_replies(
-            model,
+            examiner.writer(model),
             examiner.tokenizer,
             [self.question_tokens(example) for example in self.sampled],
             [prompt.reasoning] * len(self.sampled),
             Budget(thinking, self.trainer.sample_answer_tokens),
-            examiner.precision,
         )
         known = {row["id"]: row for row in self.record.predictions("samples")}
         rows = []

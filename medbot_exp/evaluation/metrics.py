@@ -83,7 +83,7 @@ def likelihood_metrics(predictions: Sequence[Prediction]) -> dict[str, float]:
 def calibration_error(predictions: Sequence[Prediction]) -> float:
     """Expected calibration error (Guo et al., ICML 2017, arXiv 1706.04599) in BINS bins of equal width.
 
-    An option's probability is the softmax of the log-likelihoods per byte by which it is chosen.
+    An option's probability is its likelihood's share of all options'.
     """
     import numpy as np
 

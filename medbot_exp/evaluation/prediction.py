@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
 
+from medbot_exp.config import Ask
 from medbot_exp.evaluation.answers import Reading, read_answer
 from medbot_exp.evaluation.ask import Question
 from medbot_exp.evaluation.generate import Reply
@@ -31,7 +32,7 @@ class Prediction:
         answer: the key of the option that it gives, None where it gives none.
         stop: what ended the completion, `end` or `length`; None where options were measured.
         forced: the thought's budget ran out, and it was closed for the model.
-        log_likelihoods: of each option by its key, in nats per UTF-8 byte; None where the model wrote.
+        log_likelihoods: of each option by its key, in nats; None where the model wrote.
         item_hash, prompt_hash, target_hash: sha256 of what is asked and right, of the whole prompt, of the label.
     """
 
@@ -83,9 +84,16 @@ def written(question: Question, reply: Reply) -> Prediction:
     )
 
 
-def measured(question: Question, log_likelihoods: Mapping[str, float]) -> Prediction:
-    """What the likeliest option answers to `question`; of several that are as likely, the first."""
-    answer = max(log_likelihoods, key=log_likelihoods.__getitem__)
+def measured(question: Question, log_likelihoods: Mapping[str, float], ask: Ask) -> Prediction:
+    """What the likeliest option answers to `question`; of several that are as likely, the first.
+
+    In the run's words the log-likelihood of an option is divided by the UTF-8 bytes of its text, as
+    lm-evaluation-harness does for `acc_bytes`: a sum would favour short options, a mean over tokens the tokenizer's
+    favourites. In the harness's words it is what its tasks score as `acc`: a sum.
+    """
+    lengths = [len(text.encode()) if ask is Ask.run else 1 for text in question.answers(ask)]
+    scores = {key: value / length for (key, value), length in zip(log_likelihoods.items(), lengths, strict=True)}
+    answer = max(scores, key=scores.__getitem__)
     return Prediction(
         **asked(question),
         state=judged(question, answer).name,

@@ -1,5 +1,6 @@
 """task=evaluate: benchmarks put to the model of a run and to its base, or to a base model alone."""
 
+import gc
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -15,13 +16,15 @@ from medbot_exp.config import BenchmarkConfig, RunConfig, TrackingName
 from medbot_exp.data import sources
 from medbot_exp.data.example import Example, fingerprint
 from medbot_exp.data.leaks import Audit, audit
-from medbot_exp.device import choose_precision, find_device, refuse_lacking, refuse_unfit
+from medbot_exp.device import choose_dtype, choose_precision, find_device, refuse_lacking, refuse_unfit
 from medbot_exp.errors import ConfigError, DataError, Interrupted, MedbotError, RunDirectoryError, first_line
-from medbot_exp.evaluation.examine import plain
+from medbot_exp.evaluation.examine import longest, plain
+from medbot_exp.evaluation.generate import end_tokens
 from medbot_exp.evaluation.measure import Answers, Examiner, compared
 from medbot_exp.evaluation.paper import Paper, read_tests
-from medbot_exp.lora import restore
-from medbot_exp.model import locate, outline
+from medbot_exp.evaluation.vllm import Server, Vllm, answered_by_vllm
+from medbot_exp.lora import restore, saved_digest
+from medbot_exp.model import Located, Outline, generation_config, locate, outline
 from medbot_exp.processes import ALONE
 from medbot_exp.report.console import stdout_console
 from medbot_exp.report.evaluation import print_evaluation
@@ -63,9 +66,10 @@ class Subject:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The answers to one paper; `tuned` is None for a base model alone."""
+    """The answers to one paper, and who wrote them; `tuned` is None for a base model alone."""
 
     paper: Paper
+    writer: str
     base: Answers
     tuned: Answers | None
 
@@ -226,28 +230,94 @@ def perform(subject: Subject, papers: Sequence[Paper], found: Audit | None, devi
     located = locate(config.model, cache_dir)
     if subject.manifest is not None:
         refuse_other_base(subject.manifest["model"], located.version, located.source)
-    loaded = backend.load(config, outlined, located, device)
     examiner = Examiner(
-        tokenizer=loaded.tokenizer,
+        tokenizer=outlined.tokenizer,
         prompt=config.prompt,
         shots=shots,
         lora=config.lora,
-        weights=base_identity(config, located.version, device),
+        seed=config.seed,
+        weights=base_identity(config, located.version, device, ALONE),
         precision=choose_precision(config.trainer.precision, device),
         cache_dir=cache_dir,
         given_away={} if found is None else {name: items for name, items in found.given_away().items() if items},
         processes=ALONE,
     )
-    base = {paper.metric: examiner.base(loaded.model, paper, fresh=False) for paper in fitted}
+    is_tuned = subject.manifest is not None
+    served = answered_by_vllm(config, fitted, located, device.type == "cuda", is_tuned)
+    others = [paper for paper in fitted if paper not in served]
+    adapter = subject.directory.adapter if is_tuned else None
+    evaluated: dict[str, Evaluated] = {}
+    # In turn, as each wants the GPU's memory for itself.
+    if others:
+        evaluated |= in_memory(config, adapter, examiner, others, outlined, located, device)
+    if served:
+        release_memory(device)
+        evaluated |= by_vllm(config, adapter, examiner, served, outlined, located, device)
+    return [evaluated[paper.metric] for paper in fitted]
+
+
+def in_memory(
+    config: RunConfig,
+    adapter: Path | None,
+    examiner: Examiner,
+    papers: Sequence[Paper],
+    outlined: Outline,
+    located: Located,
+    device: "torch.device",
+) -> dict[str, Evaluated]:
+    """`papers` by metric, answered by the model in our own memory, without its `adapter` and with it."""
+    loaded = backend.load(config, outlined, located, device)
+    base = {paper.metric: examiner.base(loaded.model, paper, fresh=False) for paper in papers}
     tuned: dict[str, Answers] = {}
-    if subject.manifest is not None:
+    if adapter is not None:
         from transformers import set_seed
 
         set_seed(config.seed)  # some initialisations take the adapter out of the base weights first
         model = backend.attach(loaded, config, device)
-        restore(model, subject.directory.adapter)
-        tuned = {paper.metric: examiner.tuned(model, paper) for paper in fitted}
-    return [Evaluated(paper, base[paper.metric], tuned.get(paper.metric)) for paper in fitted]
+        restore(model, adapter)
+        tuned = {paper.metric: examiner.tuned(model, paper) for paper in papers}
+    name = examiner.writer(loaded.model).name
+    return {paper.metric: Evaluated(paper, name, base[paper.metric], tuned.get(paper.metric)) for paper in papers}
+
+
+def by_vllm(
+    config: RunConfig,
+    adapter: Path | None,
+    examiner: Examiner,
+    papers: Sequence[Paper],
+    outlined: Outline,
+    located: Located,
+    device: "torch.device",
+) -> dict[str, Evaluated]:
+    """As `in_memory`, by vLLM."""
+    assert located.directory is not None, "answered_by_vllm"
+    server = Server(
+        directory=located.directory,
+        dtype=str(choose_dtype(config.model.dtype, device)).removeprefix("torch."),
+        length=max(longest(paper, config.prompt, examiner.shots, outlined.tokenizer) for paper in papers),
+        rank=None if adapter is None else config.lora.r,
+    )
+    ends = frozenset(end_tokens(generation_config(located.directory, outlined.config), outlined.tokenizer))
+    base, tuned = Vllm(server, None, ends), Vllm(server, adapter, ends)
+    identity = None if adapter is None else examiner.adapter(saved_digest(adapter))
+    return {
+        paper.metric: Evaluated(
+            paper,
+            base.name,
+            examiner.ask(base, paper, None),
+            None if identity is None else examiner.ask(tuned, paper, identity),
+        )
+        for paper in papers
+    }
+
+
+def release_memory(device: "torch.device") -> None:
+    """Give back what a model held that nothing refers to any more."""
+    import torch
+
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def refuse_other_base(told: Mapping[str, Any], version: str, source: str) -> None:
@@ -274,6 +344,7 @@ def record(
         evaluations[metric] = {
             "benchmark": each.paper.name,
             "settings": plain(asdict(each.paper.benchmark)),
+            "writer": each.writer,
             **told[metric],
             "too_long": list(each.paper.too_long),
             "base": each.base.metrics,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medbot_exp.config import BackendName, RunConfig, TrackingName
+from medbot_exp.config import BackendName, RunConfig, Sharding, TrackingName
 from medbot_exp.data import sources
 from medbot_exp.data.example import Example, Split, fingerprint, normalised
 from medbot_exp.data.prepare import TokenizedRows, tokenize
@@ -133,11 +133,12 @@ def refuse_overlap(training: Sequence[Example], held_out: Sequence[Example]) -> 
         )
 
 
-def base_identity(config: RunConfig, version: str, device: "torch.device") -> dict[str, Any]:
+def base_identity(config: RunConfig, version: str, device: "torch.device", processes: Processes) -> dict[str, Any]:
     """All that answers of the base model depend on besides what it is asked.
 
     Args:
         version: of the weights, as in the manifest.
+        processes: that the weights may be divided among.
     """
     import torch
 
@@ -148,6 +149,7 @@ def base_identity(config: RunConfig, version: str, device: "torch.device") -> di
         "attention": config.model.attention.name,
         "pad_token": config.model.pad_token,
         "backend": config.backend.name.name,
+        "shares": processes.count if config.trainer.sharding is Sharding.full else 1,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
     }
 

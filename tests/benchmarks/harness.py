@@ -127,6 +127,7 @@ def compare(data: Path, rows: int, rounds: int, batch_sizes: Sequence[int], tria
     from medbot_exp.config import Precision, conf_directory
     from medbot_exp.evaluation.benchmarks import medqa
     from medbot_exp.evaluation.examine import Candidate, examine
+    from medbot_exp.evaluation.generate import Transformers
     from medbot_exp.evaluation.paper import paper_of
     from medbot_exp.model import load
     from medbot_exp.processes import ALONE
@@ -136,7 +137,8 @@ def compare(data: Path, rows: int, rounds: int, batch_sizes: Sequence[int], tria
     with hydra.initialize_config_dir(config_dir=str(conf_directory()), version_base="1.3"):
         config = typed(hydra.compose("config", overrides=overrides))
     loaded = load(config.model, Path(config.cache_dir).expanduser(), torch.device("cpu"))
-    candidate = Candidate(loaded.model, loaded.tokenizer, config.prompt, [], Precision.fp32, {"model": "benchmark"})
+    writer = Transformers(loaded.model, loaded.tokenizer, Precision.fp32)
+    candidate = Candidate(writer, loaded.tokenizer, config.prompt, [], {"model": "benchmark"})
     benchmark = config.benchmark["medqa"]
     paper = paper_of("medqa", "medqa", benchmark, medqa.read(benchmark)[:rows])
     raw = [json.loads(line) for line in data.read_text(encoding="utf-8").splitlines()][:rows]

@@ -1,7 +1,8 @@
 """A model is asked what is on the paper, in batches that do not matter, and once."""
 
 import copy
-from dataclasses import replace
+import math
+from dataclasses import dataclass, field, replace
 from string import ascii_lowercase
 
 import pytest
@@ -9,9 +10,10 @@ import torch
 
 from medbot_exp.config import Ask, Method, Precision, TooLong
 from medbot_exp.data.example import Example
-from medbot_exp.errors import DataError
+from medbot_exp.errors import DataError, DivergenceError
 from medbot_exp.evaluation import examine as room
 from medbot_exp.evaluation.examine import Candidate, examine, questions_of, with_room
+from medbot_exp.evaluation.generate import Transformers
 from medbot_exp.evaluation.item import Item
 from medbot_exp.evaluation.paper import Paper
 from medbot_exp.processes import ALONE
@@ -41,7 +43,9 @@ def paper(compose):
 def candidate(model, tokenizer, compose):
     """The tiny model under the prompt `direct`."""
     prompt = compose("prompt=direct").prompt
-    return Candidate(model, tokenizer, prompt, [], Precision.fp32, {"model": "tiny", "adapter": None})
+    return Candidate(
+        Transformers(model, tokenizer, Precision.fp32), tokenizer, prompt, [], {"model": "tiny", "adapter": None}
+    )
 
 
 def writing(paper, **changes):
@@ -59,7 +63,7 @@ def log_likelihood(candidate, context, option):
     """ln p(option | context) in nats, from the whole logits of the two together."""
     before, ids = candidate.tokenizer(context)["input_ids"], candidate.tokenizer(context + option)["input_ids"]
     with torch.inference_mode():
-        shares = candidate.model(torch.tensor([ids]), use_cache=False).logits[0].log_softmax(-1)
+        shares = candidate.writer.model(torch.tensor([ids]), use_cache=False).logits[0].log_softmax(-1)
     return sum(shares[place - 1, ids[place]].item() for place in range(len(before), len(ids)))
 
 
@@ -83,11 +87,10 @@ def test_option_is_measured_per_byte_where_the_prompt_has_its_answers(
     asked = replace(paper, items=[Item("1", "What {now}?", OPTIONS, "D")])
     (prediction,), _ = examine(replace(candidate, prompt=compose(f"prompt={prompt}").prompt), asked, tmp_path, ALONE)
     # β and µ have two bytes each.
-    expected = {
-        key: log_likelihood(candidate, context, OPTIONS[key]) / size
-        for key, size in zip("ABCD", (10, 2, 45, 7), strict=True)
-    }
-    assert prediction.log_likelihoods == pytest.approx(expected, abs=1e-4)
+    expected = {key: log_likelihood(candidate, context, OPTIONS[key]) for key in "ABCD"}
+    per_byte = {key: expected[key] / size for key, size in zip("ABCD", (10, 2, 45, 7), strict=True)}
+    assert prediction.log_likelihoods == pytest.approx(expected, abs=1e-3)
+    assert prediction.answer == max(per_byte, key=per_byte.get)
 
 
 def test_rows_that_the_prompt_shows_stand_in_front(candidate, paper, tmp_path):
@@ -96,7 +99,7 @@ def test_rows_that_the_prompt_shows_stand_in_front(candidate, paper, tmp_path):
     (prediction,), _ = examine(shown, asked, tmp_path, ALONE)
     context = "### Question\nAnd before?\n\n### Answer\nRest\n\n### Question\nWhat now?\n\n### Answer\n"
     assert prediction.prompt == context
-    assert prediction.log_likelihoods["D"] == pytest.approx(log_likelihood(candidate, context, "Aspirin") / 7, abs=1e-4)
+    assert prediction.log_likelihoods["D"] == pytest.approx(log_likelihood(candidate, context, "Aspirin"), abs=1e-3)
 
 
 def test_long_option_wins_by_its_bytes_though_a_short_one_is_likelier_as_a_whole(candidate, paper, tmp_path):
@@ -108,9 +111,27 @@ def test_long_option_wins_by_its_bytes_though_a_short_one_is_likelier_as_a_whole
     # Of all letters, the one that the model expects least, twice; and the one that it expects most, forty times.
     twice, often = ([letter * count for letter in ascii_lowercase] for count in (2, 40))
     worst, best = scored(twice)[1], scored(often)[1]
-    answer, scores = scored([twice[min(worst, key=worst.get)], often[max(best, key=best.get)]])
-    assert 2 * scores[0] > 40 * scores[1]
+    answer, sums = scored([twice[min(worst, key=worst.get)], often[max(best, key=best.get)]])
+    assert sums[0] > sums[1]
     assert answer == "1"
+
+
+def test_harness_words_for_answers_of_several_letters_are_chosen_by_their_sums(candidate, paper, tmp_path):
+    item = Item("1", "Is it so?", {"yes": "yes", "no": "no", "maybe": "maybe"}, "yes", context="An abstract.")
+    asked = replace(paper, name="pubmedqa", benchmark=replace(paper.benchmark, ask=Ask.harness), items=[item])
+    (prediction,), _ = examine(candidate, asked, tmp_path, ALONE)
+    context = "Abstract: An abstract.\nQuestion: Is it so?\nAnswer:"
+    expected = {key: log_likelihood(candidate, context, f" {key}") for key in item.options}
+    assert prediction.log_likelihoods == pytest.approx(expected, abs=1e-3)
+    assert prediction.answer == max(expected, key=expected.get)
+
+
+def test_likelihood_that_is_no_number_ends_the_evaluation_and_is_not_kept(candidate, paper, tmp_path):
+    with torch.no_grad():
+        candidate.writer.model.model.norm.weight.fill_(math.nan)
+    with pytest.raises(DivergenceError, match="item item-. has one that is none; try model.dtype=float32"):
+        examine(candidate, paper, tmp_path, ALONE)
+    assert [file.read_text() for file in tmp_path.rglob("predictions.jsonl")] in ([], [""])
 
 
 @pytest.mark.parametrize("method, needed", [(Method.loglikelihood, 8), (Method.generate, 6)])
@@ -137,7 +158,8 @@ def test_likeliest_option_is_the_answer(candidate, paper, tmp_path):
     predictions, seconds = examine(candidate, paper, tmp_path, ALONE)
     assert [each.id for each in predictions] == [item.id for item in ITEMS] and seconds > 0
     for each in predictions:
-        assert each.answer == max(each.log_likelihoods, key=each.log_likelihoods.get)
+        per_byte = {key: value / len(each.options[key].encode()) for key, value in each.log_likelihoods.items()}
+        assert each.answer == max(per_byte, key=per_byte.get)
         assert each.state == ("correct" if each.answer == "B" else "wrong")
 
 
@@ -158,36 +180,47 @@ def test_batches_do_not_matter(candidate, paper, tmp_path, size):
     assert all(each.completion_tokens > 0 and each.stop in ("end", "length") for each in together)
 
 
-def test_nothing_is_asked_twice(candidate, paper, tmp_path, monkeypatch):
+def test_nothing_is_asked_twice(candidate, paper, tmp_path):
     first, _ = examine(candidate, paper, tmp_path, ALONE)
-    monkeypatch.setattr(room, "predict", lambda *arguments: pytest.fail("asked again"))
+    candidate.writer.model.register_forward_pre_hook(lambda *arguments: pytest.fail("asked again"))
     assert examine(candidate, paper, tmp_path, ALONE)[0] == first
 
 
-def test_stopped_evaluation_goes_on_where_it_was(candidate, paper, tmp_path, monkeypatch):
+@dataclass(frozen=True)
+class Stopped(Transformers):
+    """A writer that the user stops when it is asked for the second time."""
+
+    asked: list[int] = field(default_factory=list)
+
+    def continuations(self, prompts, limit, decoding):
+        self.asked.append(len(prompts))
+        if len(self.asked) == 2:
+            raise KeyboardInterrupt
+        return super().continuations(prompts, limit, decoding)
+
+
+def test_stopped_evaluation_goes_on_where_it_was(candidate, paper, tmp_path):
     expected, _ = examine(candidate, writing(paper), tmp_path / "whole", ALONE)
     (whole,) = (tmp_path / "whole").rglob("predictions.jsonl")
-    answered, predict = [], room.predict
-
-    def stopping(*arguments):
-        answered.append(arguments[-1])
-        if len(answered) == 2:
-            raise KeyboardInterrupt
-        return predict(*arguments)
-
-    monkeypatch.setattr(room, "predict", stopping)
+    stopped = Stopped(candidate.writer.model, candidate.tokenizer, Precision.fp32)
     with pytest.raises(KeyboardInterrupt):
-        examine(candidate, writing(paper), tmp_path / "stopped", ALONE)
-    found, _ = examine(candidate, writing(paper), tmp_path / "stopped", ALONE)
+        examine(replace(candidate, writer=stopped), writing(paper), tmp_path / "stopped", ALONE)
+    found, _ = examine(replace(candidate, writer=stopped), writing(paper), tmp_path / "stopped", ALONE)
     (file,) = (tmp_path / "stopped").rglob("predictions.jsonl")
     assert found == expected and file.read_bytes() == whole.read_bytes()
-    assert sum(map(len, answered)) == len(ITEMS) + 2  # the batch that was stopped
+    assert sum(stopped.asked) == len(ITEMS) + 2  # the batch that was stopped
+
+
+class Other(Transformers):
+    """Another engine."""
+
+    name = "other 1.0"
 
 
 CHANGES = {
     "weights": lambda c, p: (replace(c, identity={**c.identity, "model": "other"}), p),
     "adapter": lambda c, p: (replace(c, identity={**c.identity, "adapter": "x"}), p),
-    "precision": lambda c, p: (replace(c, precision=Precision.bf16), p),
+    "writer": lambda c, p: (replace(c, writer=Other(c.writer.model, c.tokenizer, Precision.fp32)), p),
     "template": lambda c, p: (replace(c, prompt=replace(c.prompt, template="{question}")), p),
     "reasoning": lambda c, p: (replace(c, prompt=replace(c.prompt, reasoning=True)), p),
     "shots of the prompt": lambda c, p: (replace(c, shots=[Example("1", "q", "", "a")]), p),

@@ -5,7 +5,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from medbot_exp.config import Precision
-from medbot_exp.evaluation.generate import Budget, Decoding, Reply, write_replies
+from medbot_exp.evaluation.generate import Budget, Decoding, Reply, Transformers, write_replies
 
 END = ""
 # Which character follows which. From "q" on the model thinks for ever, from "a" it stops, from "!" it closes
@@ -57,7 +57,9 @@ def ask(scripted, tokenizer):
 
     def asked(*texts: str, thinks: bool = True, thinking_tokens: int = 20, answer_tokens: int = 6) -> list[tuple]:
         prompts, budget = [tokenizer(text)["input_ids"] for text in texts], Budget(thinking_tokens, answer_tokens)
-        replies = write_replies(scripted, tokenizer, prompts, [thinks] * len(texts), budget, Precision.fp32)
+        replies = write_replies(
+            Transformers(scripted, tokenizer, Precision.fp32), tokenizer, prompts, [thinks] * len(texts), budget
+        )
         return [(reply.text, reply.forced, reply.ended) for reply in replies]
 
     return asked
@@ -106,8 +108,13 @@ def test_batched_equals_one_at_a_time(model, tokenizer, thinking):
     texts = ("Fever?", "A 54-year-old man has crushing chest pain. What now?", "Häm?", "Why does the patient cough?")
     prompts = [tokenizer(text)["input_ids"] for text in texts]
     budget = Budget(thinking, 8)
-    together = write_replies(model, tokenizer, prompts, [True] * len(prompts), budget, Precision.fp32)
-    alone = [write_replies(model, tokenizer, [prompt], [True], budget, Precision.fp32)[0] for prompt in prompts]
+    together = write_replies(
+        Transformers(model, tokenizer, Precision.fp32), tokenizer, prompts, [True] * len(prompts), budget
+    )
+    alone = [
+        write_replies(Transformers(model, tokenizer, Precision.fp32), tokenizer, [prompt], [True], budget)[0]
+        for prompt in prompts
+    ]
     assert together == alone
     # All prompts end alike: answers that differ show that what stands further back was seen.
     assert len({answer.text for answer in together}) == len(texts)
@@ -119,25 +126,36 @@ def test_greedy_answer_is_the_likeliest_token_each_time(model, tokenizer):
     with torch.inference_mode():
         for _ in range(6):
             ids.append(int(model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
-    (answer,) = write_replies(model, tokenizer, [prompt], [False], Budget(0, 6), Precision.fp32)
+    (answer,) = write_replies(
+        Transformers(model, tokenizer, Precision.fp32), tokenizer, [prompt], [False], Budget(0, 6)
+    )
     assert answer.text == tokenizer.decode(ids[len(prompt) :], skip_special_tokens=True).strip()
 
 
 def test_sampling_defaults_of_the_checkpoint_do_not_apply(model, tokenizer):
     prompts = [tokenizer("Why?")["input_ids"]]
-    greedy = write_replies(model, tokenizer, prompts, [False], Budget(0, 12), Precision.fp32)
+    greedy = write_replies(Transformers(model, tokenizer, Precision.fp32), tokenizer, prompts, [False], Budget(0, 12))
     model.generation_config.update(do_sample=True, temperature=100.0, top_p=0.9, top_k=3)
-    assert write_replies(model, tokenizer, prompts, [False], Budget(0, 12), Precision.fp32) == greedy
+    assert (
+        write_replies(Transformers(model, tokenizer, Precision.fp32), tokenizer, prompts, [False], Budget(0, 12))
+        == greedy
+    )
 
 
 def test_no_prompts_give_no_answers(model, tokenizer):
-    assert write_replies(model, tokenizer, [], [], Budget(4, 4), Precision.fp32) == []
+    assert write_replies(Transformers(model, tokenizer, Precision.fp32), tokenizer, [], [], Budget(4, 4)) == []
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_mode_is_put_back(model, tokenizer, training):
     model.train(training)
-    write_replies(model, tokenizer, [tokenizer("Why?")["input_ids"]], [True], Budget(2, 2), Precision.fp32)
+    write_replies(
+        Transformers(model, tokenizer, Precision.fp32),
+        tokenizer,
+        [tokenizer("Why?")["input_ids"]],
+        [True],
+        Budget(2, 2),
+    )
     assert model.training is training
 
 
@@ -147,7 +165,7 @@ class TestThought:
 
     def test_its_closing_can_ask_for_the_answer(self, scripted, tokenizer):
         prompt, budget = tokenizer("q")["input_ids"], Budget(2, 4, closing="\n</think>\n\na")
-        (reply,) = write_replies(scripted, tokenizer, [prompt], [True], budget, Precision.fp32)
+        (reply,) = write_replies(Transformers(scripted, tokenizer, Precision.fp32), tokenizer, [prompt], [True], budget)
         assert (reply.text, reply.forced, reply.ended) == ("qq\n</think>\n\nab", True, True)
         assert reply.tokens == 4  # q, q, b and the end
 
@@ -155,7 +173,9 @@ class TestThought:
 def test_every_end_token_of_the_checkpoint_ends_a_reply(scripted, tokenizer):
     prompt = tokenizer("q")["input_ids"]
     scripted.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer("q")["input_ids"][0]]
-    (reply,) = write_replies(scripted, tokenizer, [prompt], [False], Budget(0, 5), Precision.fp32)
+    (reply,) = write_replies(
+        Transformers(scripted, tokenizer, Precision.fp32), tokenizer, [prompt], [False], Budget(0, 5)
+    )
     scripted.generation_config.eos_token_id = tokenizer.eos_token_id
     assert reply == Reply("q", forced=False, ended=True, tokens=1)
 
@@ -166,7 +186,9 @@ def test_sampled_replies_follow_from_the_seed(model, tokenizer):
 
     def sampled(seed):
         decoding = Decoding(temperature=1.0, top_p=0.9, seed=seed)
-        return write_replies(model, tokenizer, prompts, [False], Budget(0, 20), Precision.fp32, decoding)
+        return write_replies(
+            Transformers(model, tokenizer, Precision.fp32), tokenizer, prompts, [False], Budget(0, 20), decoding
+        )
 
     assert sampled(1) == sampled(1) != sampled(2)
     assert torch.equal(torch.get_rng_state(), before)

@@ -16,6 +16,7 @@ from harness import OVERRIDES, by_harness, harness_model, local_task, sums
 from medbot_exp.config import Precision
 from medbot_exp.evaluation.benchmarks import registry
 from medbot_exp.evaluation.examine import Candidate, examine
+from medbot_exp.evaluation.generate import Transformers
 from medbot_exp.evaluation.paper import paper_of
 from medbot_exp.model import load
 from medbot_exp.processes import ALONE
@@ -43,7 +44,9 @@ def agree(real_rows, compose, tmp_path) -> Callable[..., set[str]]:
         benchmark = config.benchmark["medqa"]
         paper = paper_of("medqa", "medqa", benchmark, registry.read("medqa", benchmark))
         worked = paper.worked
-        candidate = Candidate(model, tokenizer, config.prompt, [], Precision.fp32, {"model": "the same"})
+        candidate = Candidate(
+            Transformers(model, tokenizer, Precision.fp32), tokenizer, config.prompt, [], {"model": "the same"}
+        )
         predictions, _ = examine(candidate, paper, tmp_path / "cache", ALONE)
 
         shown = [next(row for row in others if row["question"].strip() == item.question) for item in worked]

@@ -2,13 +2,13 @@
 
 import json
 import shutil
+from contextlib import ExitStack
 
 import pytest
 import yaml
 from omegaconf import OmegaConf
 
 from medbot_exp.errors import ConfigError, DataError, Interrupted, ModelError, RunDirectoryError
-from medbot_exp.evaluation import examine as room
 from medbot_exp.rundir import HydraFiles, RunDirectory, read_jsonl, write_json
 from medbot_exp.tasks import evaluate, train
 
@@ -72,10 +72,28 @@ def evaluated(compose, tmp_path):
     return perform
 
 
-def test_what_the_run_itself_asked_is_not_asked_again(run_of, evaluated, monkeypatch):
+@pytest.fixture
+def whenever_asked():
+    """whenever_asked(do): have `do` called before each pass of a language model."""
+    from torch.nn.modules.module import register_module_forward_pre_hook
+    from transformers import PreTrainedModel
+
+    with ExitStack() as stack:
+
+        def begin(do):
+            def called(module, arguments):
+                if isinstance(module, PreTrainedModel) and hasattr(module, "lm_head"):
+                    do()
+
+            stack.callback(register_module_forward_pre_hook(called).remove)
+
+        yield begin
+
+
+def test_what_the_run_itself_asked_is_not_asked_again(run_of, evaluated, whenever_asked):
     run = run_of()
     before = {name: run.predictions(name).read_bytes() for name in ("cases", "cases-base")}
-    monkeypatch.setattr(room, "predict", lambda *arguments: pytest.fail("asked again"))
+    whenever_asked(lambda: pytest.fail("asked again"))
     accuracy = evaluated(run)
     result, found = (json.loads(path.read_text()) for path in (run.result, run.evaluation("cases")))
     assert accuracy == result["metrics"]["eval/cases/accuracy"]
@@ -166,19 +184,18 @@ def test_base_model_alone_gets_a_record_of_its_own(evaluated, tmp_path, capsys):
     assert "base" in capsys.readouterr().out
 
 
-def test_stopped_evaluation_leaves_the_run_as_it_was_and_keeps_its_answers(run_of, evaluated, tmp_path, monkeypatch):
+def test_stopped_evaluation_leaves_the_run_as_it_was_and_keeps_its_answers(run_of, evaluated, tmp_path, whenever_asked):
     run = run_of()
     shutil.rmtree(tmp_path / "cache" / "evaluations")
     before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
-    predict, answered = room.predict, []
+    asked = []
 
-    def stopping(*arguments):
-        if answered:
+    def stop_at_the_third():
+        asked.append(1)
+        if len(asked) == 5:  # a pass of the question, and one of its options
             raise KeyboardInterrupt
-        answered.append(arguments)
-        return predict(*arguments)
 
-    monkeypatch.setattr(room, "predict", stopping)
+    whenever_asked(stop_at_the_third)
     with pytest.raises(Interrupted, match="the same command goes on behind the answers so far"):
         evaluated(run, "benchmark=[cases]", "benchmark.cases.limit=4", "benchmark.cases.batch_size=2")
     assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*")} == before
