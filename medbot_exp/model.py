@@ -19,6 +19,7 @@ from medbot_exp.device import choose_dtype
 from medbot_exp.digest import weights_digest
 from medbot_exp.embedded import check_wheel, convert_wheel
 from medbot_exp.errors import ModelError, first_line, storage_error
+from medbot_exp.padding import check_padding, set_pad_token
 
 if TYPE_CHECKING:
     import torch
@@ -114,14 +115,14 @@ def load_by(read: Reader, config: ModelConfig, outlined: Outline, located: Locat
 
 
 def check_paths(config: ModelConfig) -> None:
-    """Raise a ModelError where a path in `config` leads to no model, or to one whose tokenizer is another's.
+    """Raise a ModelError where a path in `config` leads to no model, or to one whose tokenizer does not do for it.
 
     No weights are read, and nothing is fetched.
     """
     if config.path is not None:
         directory = Path(config.path).expanduser()
         check_directory(directory)
-        check_vocabulary(directory)
+        check_tokenizer(directory, config)
     elif config.wheel is not None and config.wheel.path is not None:
         check_wheel(Path(config.wheel.path).expanduser())
 
@@ -174,22 +175,24 @@ def check_directory(directory: Path) -> None:
         )
 
 
-def check_vocabulary(directory: Path) -> None:
-    """Raise a ModelError where `directory` has a tokenizer.json with more tokens than the model has embeddings.
+def check_tokenizer(directory: Path, config: ModelConfig) -> None:
+    """Raise a ModelError where the tokenizer of `directory` has too many tokens for the model, or none to pad with.
 
     Quicker than `outline`, as transformers is not loaded: it is asked before a run directory is made.
     """
     from tokenizers import Tokenizer
 
-    shape = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    embeddings = shape.get("text_config", shape).get("vocab_size")
-    if embeddings is None or not (directory / "tokenizer.json").is_file():
-        return  # transformers has a default or reads another file: `outline` sees it
+    if not (directory / "tokenizer.json").is_file():
+        return  # transformers reads another file: `outline` sees it
     try:
         tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     except Exception:  # the library's own type; what is wrong with the file is told by `read_tokenizer`
         return
-    refuse_unembedded(tokenizer.get_vocab_size(), embeddings, str(directory))
+    shape = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    embeddings = shape.get("text_config", shape).get("vocab_size")
+    if embeddings is not None:  # else transformers has a default
+        refuse_unembedded(tokenizer.get_vocab_size(), embeddings, str(directory))
+    check_padding(directory, tokenizer, config)
 
 
 def refuse_unembedded(tokens: int, embeddings: int, source: str) -> None:
@@ -325,43 +328,6 @@ def nf4_config(dtype: "torch.dtype") -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
-
-
-def set_pad_token(tokenizer: "PreTrainedTokenizerBase", config: ModelConfig) -> None:
-    """Give `tokenizer` a pad token that differs from its end token, among the tokens that it has.
-
-    Were they the same, tools that mask padding by its id would mask the end token as well, and the model
-    would never learn to stop.
-
-    Raises:
-        ModelError: no end token, or no token to pad with.
-    """
-    if tokenizer.eos_token_id is None:
-        raise ModelError(
-            f"the tokenizer of model={config.name} must have an end token, but has none; "
-            "set eos_token in its tokenizer_config.json"
-        )
-    vocabulary = tokenizer.get_vocab()
-    if config.pad_token is not None:
-        if config.pad_token not in vocabulary or config.pad_token == tokenizer.eos_token:
-            raise ModelError(
-                f"`model.pad_token` must be a token of the tokenizer and differ from its end token "
-                f"{tokenizer.eos_token!r}, but got model.pad_token={config.pad_token!r}"
-            )
-        tokenizer.pad_token = config.pad_token
-    if tokenizer.pad_token is not None and tokenizer.pad_token_id != tokenizer.eos_token_id:
-        return
-    taken = {tokenizer.eos_token, tokenizer.bos_token}
-    special = [token.content for _, token in sorted(tokenizer.added_tokens_decoder.items()) if token.special]
-    named = [token for token in special if "pad" in token.lower()]
-    reserved = [token for token in special if "reserved" in token.lower()]
-    unknown = [tokenizer.unk_token] if tokenizer.unk_token else []
-    free = [token for token in (*named, *unknown, *reserved, *special) if token not in taken]
-    if not free:
-        raise ModelError(
-            f"the tokenizer of model={config.name} must have a token to pad with; name one: model.pad_token=<token>"
-        )
-    tokenizer.pad_token = free[0]
 
 
 def byte_tokenizer() -> "PreTrainedTokenizerBase":

@@ -81,7 +81,7 @@ FLOORS = [
     ("report",),
     ("training", "evaluation", "sweep"),
     ("prompt", "data", "model", "embedded", "lora", "tracking"),
-    ("digest", "rundir", "rules", "device", "processes", "config"),
+    ("digest", "rundir", "rules", "device", "processes", "padding", "config"),
     ("errors", ""),
 ]
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -15,12 +14,10 @@ from threading import Thread
 import pytest
 import torch
 from omegaconf import OmegaConf
-from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerFast
 
 from medbot_exp.config import ArchitectureConfig, Dtype, ModelConfig, conf_directory
 from medbot_exp.errors import ModelError
-from medbot_exp.model import Loaded, byte_tokenizer, check_paths, load, set_pad_token
+from medbot_exp.model import Loaded, byte_tokenizer, check_paths, load
 
 CPU = torch.device("cpu")
 TEXT = "Hämoglobin 12 µg/dl, don't stop ."
@@ -233,65 +230,6 @@ class TestDirectory:
         with pytest.raises(ModelError, match="custom code"):
             load_directory(directory)
         assert not (tmp_path / "ran").exists()
-
-
-def padless_tokenizer(special: list[str], pad: str | None) -> PreTrainedTokenizerFast:
-    """A byte tokenizer with an end token, the `special` tokens, and `pad` to pad with."""
-    content = json.loads(byte_tokenizer().backend_tokenizer.to_str())
-    content["added_tokens"] = [token for token in content["added_tokens"] if token["content"] == "<|end|>"]
-    backend = Tokenizer.from_str(json.dumps(content))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|end|>")
-    tokenizer.add_tokens(special, special_tokens=True)
-    tokenizer.pad_token = pad
-    return tokenizer
-
-
-class TestPadToken:
-    @pytest.mark.parametrize("pad", [None, "<|end|>"])  # as in Llama 3, as in DeepSeek-R1's distillates
-    @pytest.mark.parametrize(
-        ("special", "expected"),
-        [
-            (["<|other|>", "<|reserved_0|>", "<|finetune_right_pad_id|>"], "<|finetune_right_pad_id|>"),
-            (["<|other|>", "<|reserved_0|>"], "<|reserved_0|>"),
-            (["<|other|>"], "<|other|>"),
-        ],
-    )
-    def test_the_best_named_special_token_pads_instead_of_the_end_token(self, pad, special, expected):
-        tokenizer = padless_tokenizer(special, pad)
-        set_pad_token(tokenizer, model_config("tiny"))
-        assert tokenizer.pad_token == expected
-        assert tokenizer.pad_token_id != tokenizer.eos_token_id
-
-    def test_the_start_token_is_not_taken(self):
-        tokenizer = padless_tokenizer(["<|begin|>", "<|other|>"], None)
-        tokenizer.bos_token = "<|begin|>"
-        set_pad_token(tokenizer, model_config("tiny"))
-        assert tokenizer.pad_token == "<|other|>"
-
-    def test_a_pad_token_of_its_own_stays(self):
-        tokenizer = padless_tokenizer(["<|pad|>", "<|other|>"], "<|other|>")
-        set_pad_token(tokenizer, model_config("tiny"))
-        assert tokenizer.pad_token == "<|other|>"
-
-    def test_a_configured_one_is_used(self):
-        tokenizer = padless_tokenizer(["<|pad|>", "<|other|>"], "<|pad|>")
-        set_pad_token(tokenizer, model_config("tiny", pad_token="<|other|>"))
-        assert tokenizer.pad_token == "<|other|>"
-
-    @pytest.mark.parametrize("name", ["<|nonesuch|>", "<|end|>"])
-    def test_a_configured_one_must_exist_and_differ_from_the_end(self, name):
-        with pytest.raises(ModelError, match=rf"`model\.pad_token` must .* model\.pad_token='{re.escape(name)}'"):
-            set_pad_token(byte_tokenizer(), model_config("tiny", pad_token=name))
-
-    def test_no_token_to_pad_with_says_what_to_set(self):
-        with pytest.raises(ModelError, match="model.pad_token=<token>"):
-            set_pad_token(padless_tokenizer([], None), model_config("tiny"))
-
-    def test_a_tokenizer_without_end_token_is_refused(self):
-        tokenizer = byte_tokenizer()
-        tokenizer.eos_token = None
-        with pytest.raises(ModelError, match="must have an end token"):
-            set_pad_token(tokenizer, model_config("tiny"))
 
 
 def test_version_of_a_directory_is_the_digest_of_its_weights(directory):
