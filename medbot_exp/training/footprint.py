@@ -11,9 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from medbot_exp.config import Attention, BackendName, LoraConfig, OptimizerName, Precision, Quantization, RunConfig
+from medbot_exp.config import (
+    Attention,
+    BackendName,
+    LoraConfig,
+    OptimizerName,
+    Precision,
+    Quantization,
+    RunConfig,
+    is_targeted,
+)
 from medbot_exp.evaluation.score import HEAD_EXTRAS, TOKENS_AT_A_TIME
-from medbot_exp.lora import is_targeted
 from medbot_exp.processes import share_of
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medbot_exp import lora, model
-from medbot_exp.config import Attention, LoraInit, ModelConfig, Quantization, RunConfig
-from medbot_exp.errors import ConfigError, ModelError, first_line
+from medbot_exp.config import ModelConfig, Quantization, RunConfig
+from medbot_exp.errors import ModelError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -77,35 +77,3 @@ def attach(base: "PreTrainedModel", config: RunConfig) -> Any:
 def checkpointing(config: RunConfig) -> str | bool:
     """What Unsloth calls our choice: its own kind keeps the activations in the host's memory."""
     return "unsloth" if config.trainer.gradient_checkpointing else False
-
-
-def refuse(config: RunConfig) -> None:
-    """Raise a ConfigError for what `config` asks for that Unsloth's kernels cannot do, by name."""
-    lacking = [
-        (config.lora.dora, "lora.dora=true", "trains through PEFT's own code there", "lora.dora=false"),
-        (
-            config.model.path is None and config.model.architecture is not None,
-            f"model={config.model.name}",
-            "has no files that Unsloth could read",
-            "a model of the hub or model=directory",
-        ),
-        (
-            config.lora.init in (LoraInit.pissa, LoraInit.olora),
-            f"lora.init={config.lora.init.name}",
-            "changes the frozen weights, which are read again for it",
-            "lora.init=default",
-        ),
-        (
-            config.model.attention is not Attention.sdpa,
-            f"model.attention={config.model.attention.name}",
-            "is not what Unsloth runs, which chooses itself",
-            "model.attention=sdpa",
-        ),
-    ]
-    faults = [
-        f"backend=unsloth cannot have {setting}, which {why}; use {instead}, or backend=peft"
-        for wanted, setting, why, instead in lacking
-        if wanted
-    ]
-    if faults:
-        raise ConfigError("\n".join(faults))

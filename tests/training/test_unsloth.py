@@ -1,4 +1,4 @@
-"""Training through Unsloth: what it cannot do is refused by name, and it learns from the tokens that PEFT does."""
+"""Training through Unsloth: it learns from the tokens that PEFT does."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ import pytest
 
 from medbot_exp.errors import ConfigError
 from medbot_exp.rundir import RunDirectory, read_jsonl
-from medbot_exp.training import backend, unsloth
+from medbot_exp.training import backend
 
 needs_unsloth = pytest.mark.skipif(find_spec("unsloth") is None, reason="unsloth is not installed")
 # Notes every batch that the training step is given, then runs the command as a user would.
@@ -36,27 +36,6 @@ from medbot_exp.cli import entrypoint
 entrypoint()
 Path(file).write_text(json.dumps(batches))
 """
-
-
-@pytest.mark.parametrize(
-    "overrides, words",
-    [
-        (["lora.dora=true"], ["lora.dora=true", "use lora.dora=false"]),
-        (["lora.init=pissa"], ["lora.init=pissa"]),
-        (["model.attention=eager"], ["model.attention=eager", "use model.attention=sdpa"]),
-        (["model=tiny"], ["model=tiny", "no files"]),
-        (["lora.dora=true", "model.attention=eager"], ["lora.dora=true", "model.attention=eager"]),
-    ],
-)
-def test_what_its_kernels_cannot_do_is_refused_by_name(compose, overrides, words):
-    with pytest.raises(ConfigError) as caught:
-        unsloth.refuse(compose("backend=unsloth", *overrides))
-    assert [word for word in words if word not in str(caught.value)] == []
-    assert all("or backend=peft" in line for line in str(caught.value).splitlines())
-
-
-def test_the_recipe_is_taken(compose):
-    unsloth.refuse(compose("+experiment=medbot"))
 
 
 def test_a_process_has_the_libraries_in_one_way_alone(compose, tmp_path, monkeypatch):
