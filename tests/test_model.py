@@ -3,9 +3,11 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,9 +17,10 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from medbot_exp import digest
 from medbot_exp.config import ArchitectureConfig, Dtype, ModelConfig, conf_directory
 from medbot_exp.errors import ModelError
-from medbot_exp.model import Loaded, byte_tokenizer, check_paths, load
+from medbot_exp.model import Loaded, byte_tokenizer, check_paths, digest_meanwhile, load
 
 CPU = torch.device("cpu")
 TEXT = "Hämoglobin 12 µg/dl, don't stop ."
@@ -181,8 +184,39 @@ class TestDirectory:
         (directory / "model.safetensors").rename(directory / "model-00001-of-00002.safetensors")
         shards = {"model.norm.weight": "model-00002-of-00002.safetensors"}
         (directory / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": shards}))
-        with pytest.raises(ModelError, match=r"model-00002-of-00002\.safetensors"):
-            load_directory(directory)
+        with pytest.raises(ModelError, match=r"but .* has no model-00002-of-00002\.safetensors \(of 1 shards\); copy"):
+            check_paths(model_config("directory", path=str(directory)))
+
+    def test_weights_under_another_name_are_told_of(self, directory):
+        (directory / "model.safetensors").rename(directory / "consolidated.safetensors")
+        with pytest.raises(ModelError, match=r"has consolidated\.safetensors and neither of them; copy the index"):
+            check_paths(model_config("directory", path=str(directory)))
+
+    @pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
+    @pytest.mark.parametrize("content", ['{"weight_map": ', "[]"])
+    def test_damaged_json_is_a_model_error(self, directory, name, content):
+        (directory / "model.safetensors").rename(directory / "model-00001-of-00001.safetensors")
+        (directory / name).write_text(content)
+        (directory / "model.safetensors.index.json").touch()
+        with pytest.raises(ModelError, match=rf"{re.escape(name)} must be a JSON object, but .*; copy it again"):
+            check_paths(model_config("directory", path=str(directory)))
+
+    def test_index_that_lists_nothing_is_refused(self, directory):
+        (directory / "model.safetensors").rename(directory / "model-00001-of-00001.safetensors")
+        (directory / "model.safetensors.index.json").write_text("{}")
+        with pytest.raises(ModelError, match="but it lists none; copy"):
+            check_paths(model_config("directory", path=str(directory)))
+
+    def test_digest_ends_with_ctrl_c(self, directory, monkeypatch):
+        monkeypatch.setattr(digest, "PIECE_BYTES", 1)  # hours of pieces, were it not to end
+        with (directory / "model.safetensors").open("ab") as weights:
+            weights.truncate(2**33)
+        config = model_config("directory", path=str(directory))
+        began = time.monotonic()
+        with pytest.raises(KeyboardInterrupt), digest_meanwhile(config, directory.parent / "cache"):
+            raise KeyboardInterrupt
+        assert time.monotonic() - began < 5
+        assert not list((directory.parent / "cache").glob("digests/*"))
 
     def test_weights_of_another_shape_are_a_model_error(self, directory):
         edit_json(directory / "config.json", hidden_size=32)
@@ -232,8 +266,9 @@ class TestDirectory:
         assert not (tmp_path / "ran").exists()
 
 
-def test_version_of_a_directory_is_the_digest_of_its_weights(directory):
-    expected = hashlib.sha256(hashlib.sha256((directory / "model.safetensors").read_bytes()).digest()).hexdigest()
+def test_version_of_a_directory_is_the_digest_of_its_config_and_weights(directory):
+    each = [hashlib.sha256((directory / name).read_bytes()).digest() for name in ("config.json", "model.safetensors")]
+    expected = hashlib.sha256(b"".join(each)).hexdigest()
     assert load_directory(directory).located.version == expected
 
 
