@@ -179,7 +179,7 @@ def check_directory(directory: Path) -> None:
             "and neither of them; copy the index as well, or rename a file that is the whole"
         )
     listed = read_object(directory / SHARDS).get("weight_map")
-    shards = set(listed.values()) if isinstance(listed, dict) else set()
+    shards = set(map(str, listed.values())) if isinstance(listed, dict) else set()
     absent = sorted(shards - set(present))
     if absent or not shards:
         what = f"{directory} has no {', '.join(absent[:3])} (of {len(shards)} shards)" if absent else "it lists none"
