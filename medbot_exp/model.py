@@ -19,7 +19,7 @@ from medbot_exp.config import ArchitectureConfig, ModelConfig, ModelKind, Quanti
 from medbot_exp.device import choose_dtype
 from medbot_exp.digest import model_digest
 from medbot_exp.embedded import check_wheel, convert_wheel
-from medbot_exp.errors import ModelError, first_line, storage_error
+from medbot_exp.errors import ModelError, first_line, resource_error, storage_error
 from medbot_exp.padding import check_padding, set_pad_token
 
 if TYPE_CHECKING:
@@ -340,6 +340,8 @@ def read_weights(
             **options,
         )
     except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
+        if resource_error(error) is not None:
+            raise
         reason = first_line(error)
         if "ignore_mismatched_sizes" in str(error):
             reason = "the shapes in the safetensors are not those of config.json"

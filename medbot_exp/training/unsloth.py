@@ -4,12 +4,14 @@ Its import changes transformers, peft and trl for the whole process, so `begin` 
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medbot_exp import lora, model
 from medbot_exp.config import ModelConfig, Quantization, RunConfig
-from medbot_exp.errors import ModelError, first_line
+from medbot_exp.errors import MedbotError, ModelError, first_line, resource_error
 
 if TYPE_CHECKING:
     import torch
@@ -17,10 +19,26 @@ if TYPE_CHECKING:
 
 
 def begin(cache_dir: Path) -> None:
-    """Import Unsloth; what it compiles goes below `cache_dir`, not into the working directory."""
+    """Import Unsloth; what it compiles goes below `cache_dir`, not into the working directory.
+
+    Raises:
+        ModelError: it does not load here.
+    """
     os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(cache_dir / "unsloth"))
     os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")  # it asks the hub for a file, to be counted
-    import unsloth  # noqa: F401
+    with wrapped("backend=unsloth must load", 'install the versions of pip install ".[unsloth]", or use backend=peft'):
+        import unsloth  # noqa: F401
+
+
+@contextmanager
+def wrapped(rule: str, remedy: str) -> Iterator[None]:
+    """Where Unsloth fails in the body, raise a ModelError of `rule` and `remedy`; want of memory or space passes."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, MedbotError) or resource_error(error) is not None:
+            raise
+        raise ModelError(f"{rule}, but: {type(error).__name__}: {first_line(error)}; {remedy}") from error
 
 
 def reader(config: RunConfig) -> model.Reader:
@@ -29,7 +47,10 @@ def reader(config: RunConfig) -> model.Reader:
     def read(wanted: ModelConfig, directory: Path, dtype: "torch.dtype", device: "torch.device") -> "PreTrainedModel":
         from unsloth import FastLanguageModel
 
-        try:
+        with wrapped(
+            f"{directory} must hold a causal language model that Unsloth knows",
+            "backend=peft takes any that transformers knows",
+        ):
             loaded, _ = FastLanguageModel.from_pretrained(
                 model_name=str(directory),
                 max_seq_length=wanted.max_length,
@@ -41,11 +62,6 @@ def reader(config: RunConfig) -> model.Reader:
                 use_gradient_checkpointing=checkpointing(config),
                 random_state=config.seed,
             )
-        except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
-            raise ModelError(
-                f"{directory} must hold a causal language model that Unsloth knows, but: {first_line(error)}; "
-                "backend=peft takes any that transformers knows"
-            ) from error
         return loaded
 
     return read
@@ -56,22 +72,24 @@ def attach(base: "PreTrainedModel", config: RunConfig) -> Any:
 
     Raises:
         ConfigError: a target module that the model does not have.
+        ModelError: Unsloth fails at it.
     """
     from unsloth import FastLanguageModel
 
     lora.check_targets(base, config.lora)
     options = lora.peft_config(config.lora)
-    return FastLanguageModel.get_peft_model(
-        base,
-        r=options.r,
-        lora_alpha=options.lora_alpha,
-        lora_dropout=options.lora_dropout,
-        target_modules=config.lora.target_modules,
-        use_rslora=options.use_rslora,
-        init_lora_weights=options.init_lora_weights,
-        use_gradient_checkpointing=checkpointing(config),
-        random_state=config.seed,
-    )
+    with wrapped("Unsloth must take the model with the adapter of `lora`", "use lora=all_linear, or backend=peft"):
+        return FastLanguageModel.get_peft_model(
+            base,
+            r=options.r,
+            lora_alpha=options.lora_alpha,
+            lora_dropout=options.lora_dropout,
+            target_modules=config.lora.target_modules,
+            use_rslora=options.use_rslora,
+            init_lora_weights=options.init_lora_weights,
+            use_gradient_checkpointing=checkpointing(config),
+            random_state=config.seed,
+        )
 
 
 def checkpointing(config: RunConfig) -> str | bool:
