@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from medbot_exp import lora, model
 from medbot_exp.config import ModelConfig, Quantization, RunConfig
-from medbot_exp.errors import MedbotError, ModelError, first_line, resource_error
+from medbot_exp.errors import ConfigError, MedbotError, ModelError, first_line, resource_error
 
 if TYPE_CHECKING:
     import torch
@@ -22,23 +22,24 @@ def begin(cache_dir: Path) -> None:
     """Import Unsloth; what it compiles goes below `cache_dir`, not into the working directory.
 
     Raises:
-        ModelError: it does not load here.
+        ConfigError: it does not load here.
     """
     os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(cache_dir / "unsloth"))
     os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")  # it asks the hub for a file, to be counted
-    with wrapped("backend=unsloth must load", 'install the versions of pip install ".[unsloth]", or use backend=peft'):
+    remedy = 'install the versions of pip install ".[unsloth]", or use backend=peft'
+    with wrapped(ConfigError, "backend=unsloth must load", remedy):
         import unsloth  # noqa: F401
 
 
 @contextmanager
-def wrapped(rule: str, remedy: str) -> Iterator[None]:
-    """Where Unsloth fails in the body, raise a ModelError of `rule` and `remedy`; want of memory or space passes."""
+def wrapped(kind: type[MedbotError], rule: str, remedy: str) -> Iterator[None]:
+    """Where Unsloth fails in the body, raise a `kind` of `rule` and `remedy`; want of memory or space passes."""
     try:
         yield
     except Exception as error:
         if isinstance(error, MedbotError) or resource_error(error) is not None:
             raise
-        raise ModelError(f"{rule}, but: {type(error).__name__}: {first_line(error)}; {remedy}") from error
+        raise kind(f"{rule}, but: {type(error).__name__}: {first_line(error)}; {remedy}") from error
 
 
 def reader(config: RunConfig) -> model.Reader:
@@ -48,6 +49,7 @@ def reader(config: RunConfig) -> model.Reader:
         from unsloth import FastLanguageModel
 
         with wrapped(
+            ModelError,
             f"{directory} must hold a causal language model that Unsloth knows",
             "backend=peft takes any that transformers knows",
         ):
@@ -78,7 +80,8 @@ def attach(base: "PreTrainedModel", config: RunConfig) -> Any:
 
     lora.check_targets(base, config.lora)
     options = lora.peft_config(config.lora)
-    with wrapped("Unsloth must take the model with the adapter of `lora`", "use lora=all_linear, or backend=peft"):
+    rule = "Unsloth must take the model with the adapter of `lora`"
+    with wrapped(ModelError, rule, "use lora=all_linear, or backend=peft"):
         return FastLanguageModel.get_peft_model(
             base,
             r=options.r,

@@ -91,7 +91,7 @@ def test_import_that_fails_is_told(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "unsloth", raising=False)
     for name in ("UNSLOTH_COMPILE_LOCATION", "UNSLOTH_DISABLE_STATISTICS"):
         monkeypatch.setenv(name, "")  # and taken away again
-    with pytest.raises(ModelError, match=r"must load, but: NotImplementedError: Unsloth cannot find .*; install the"):
+    with pytest.raises(ConfigError, match=r"must load, but: NotImplementedError: Unsloth cannot find .*; install the"):
         unsloth.begin(tmp_path)
 
 
