@@ -433,3 +433,12 @@ def checked_label(key: str, value: str) -> str:
 def is_label(value: str) -> bool:
     """Whether `value` can name a directory without leading out of its parent."""
     return bool(NAME_PATTERN.fullmatch(value) and value.strip("."))
+
+
+def is_targeted(name: str, target_modules: str | list[str]) -> bool:
+    """Whether the linear layer `name` gets an adapter, by PEFT's rules: a list of endings, or a regular expression."""
+    if target_modules == "all-linear":
+        return name.rpartition(".")[2] != "lm_head"
+    if isinstance(target_modules, str):
+        return re.fullmatch(target_modules, name) is not None
+    return any(name == target or name.endswith(f".{target}") for target in target_modules)

@@ -1,9 +1,13 @@
 """What this machine computes on, in which arithmetic, and what it lacks for a config.
 
-`refuse_lacking` looks at packages alone and is quick; `refuse_unfit` needs to know the device, so torch loads.
+`needs` is the table of settings that take a GPU or a package. `refuse_lacking` looks for packages first and is quick;
+`refuse_unfit` needs to know the device, so torch loads.
 """
 
+import os
 import re
+import subprocess
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -62,58 +66,104 @@ def in_bitsandbytes(optimizer: OptimizerName) -> bool:
     return not re.fullmatch(r"adamw_torch(_fused)?|adafactor|sgd|adagrad|rmsprop", optimizer.name)
 
 
-def refuse_lacking(config: RunConfig) -> None:
-    """Raise a ConfigError for a package that `config` needs and that is not installed; nothing heavy is imported."""
-    for package, (setting, install, instead) in needed_packages(config).items():
-        if find_spec(package) is None:
-            raise ConfigError(
-                f"{setting} needs a CUDA GPU and the package {package}, which is not installed: "
-                f"{install}, or use {instead}"
-            )
+@dataclass(frozen=True)
+class Need:
+    """A setting that takes a CUDA GPU, and a package where one is named.
+
+    Attributes:
+        install: how the package comes here.
+        instead: what does without.
+    """
+
+    setting: str
+    instead: str
+    package: str | None = None
+    install: str | None = None
 
 
-def needed_packages(config: RunConfig) -> dict[str, tuple[str, str, str]]:
-    """The packages beyond our own that `config` needs: what asks for each, how it is installed, what does without."""
-    needed = {}
-    if config.backend.name is BackendName.unsloth:
-        needed["unsloth"] = ("backend=unsloth", 'pip install ".[unsloth]"', "backend=peft")
-    if config.model.attention is Attention.flash_attention_2:
-        needed["flash_attn"] = (
-            "model.attention=flash_attention_2",
-            "pip install flash-attn --no-build-isolation",
-            "model.attention=sdpa",
-        )
-    if in_bitsandbytes(config.optimizer.name):
-        setting = f"optimizer.name={config.optimizer.name.name}"
-        needed["bitsandbytes"] = (setting, 'pip install ".[gpu]"', "optimizer=adamw")
-    if config.model.quantization is Quantization.nf4:
-        needed["bitsandbytes"] = ("model.quantization=nf4", 'pip install ".[gpu]"', "model.quantization=none")
-    return needed
+def needs(config: RunConfig) -> list[Need]:
+    """What `config` asks for that no CPU does."""
+    gpu, optimizer = 'pip install ".[gpu]"', f"optimizer.name={config.optimizer.name.name}"
+    flash, flash_install = Attention.flash_attention_2, "pip install flash-attn --no-build-isolation"
+    table = (
+        (
+            config.backend.name is BackendName.unsloth,
+            Need("backend=unsloth", "backend=peft", "unsloth", 'pip install ".[unsloth]"'),
+        ),
+        (
+            config.model.quantization is Quantization.nf4,
+            Need("model.quantization=nf4", "model.quantization=none", "bitsandbytes", gpu),
+        ),
+        (in_bitsandbytes(config.optimizer.name), Need(optimizer, "optimizer=adamw", "bitsandbytes", gpu)),
+        (
+            config.model.attention is flash,
+            Need(f"model.attention={flash.name}", "model.attention=sdpa", "flash_attn", flash_install),
+        ),
+        (config.trainer.precision is Precision.fp16, Need("trainer.precision=fp16", "trainer.precision=auto")),
+    )
+    return [need for asked, need in table if asked]
+
+
+def needed_packages(config: RunConfig) -> list[str]:
+    """The packages beyond our own that `config` needs, each once."""
+    return list(dict.fromkeys(need.package for need in needs(config) if need.package is not None))
+
+
+def refuse_lacking(config: RunConfig, elsewhere: bool = False) -> None:
+    """Raise a ConfigError where a package is not installed that `config` needs; nothing heavy is imported.
+
+    A GPU that is missing as well is told with it.
+
+    Args:
+        elsewhere: another machine runs it, whose GPU cannot be asked for.
+    """
+    if any(is_missing(package) for package in needed_packages(config)):
+        raise ConfigError("\n".join(lacking(config, gpu=elsewhere or bool(visible_gpus()))))
 
 
 def refuse_unfit(config: RunConfig, device: "torch.device") -> None:
-    """Raise a ConfigError for what `config` wants and `device` cannot do."""
+    """Raise a ConfigError for what `config` wants and this machine, which computes on `device`, does not have."""
+    faults = lacking(config, gpu=device.type == "cuda")
     if device.type == "cuda" and config.trainer.precision is Precision.bf16 and not has_bf16():
-        raise ConfigError("trainer.precision=bf16 needs an Ampere GPU or a newer one; use trainer.precision=auto")
-    faults = [
-        f"{setting} needs a CUDA GPU, but the device is {device.type}; use {instead}"
-        for setting, instead in needs_cuda(config).items()
-        if device.type != "cuda"
-    ]
+        faults.append("trainer.precision=bf16 needs an Ampere GPU or a newer one; use trainer.precision=auto")
     if faults:
         raise ConfigError("\n".join(faults))
 
 
-def needs_cuda(config: RunConfig) -> dict[str, str]:
-    """What `config` asks for that no CPU does, each with what to use there."""
-    wanted = {
-        "backend=unsloth": (config.backend.name is BackendName.unsloth, "backend=peft"),
-        "model.quantization=nf4": (config.model.quantization is Quantization.nf4, "model.quantization=none"),
-        f"optimizer.name={config.optimizer.name.name}": (in_bitsandbytes(config.optimizer.name), "optimizer=adamw"),
-        "trainer.precision=fp16": (config.trainer.precision is Precision.fp16, "trainer.precision=auto"),
-        "model.attention=flash_attention_2": (
-            config.model.attention is Attention.flash_attention_2,
-            "model.attention=sdpa",
-        ),
-    }
-    return {setting: instead for setting, (asked, instead) in wanted.items() if asked}
+def lacking(config: RunConfig, gpu: bool) -> list[str]:
+    """A line for each setting of `config` that lacks its package, or the GPU.
+
+    Args:
+        gpu: whether there is a CUDA GPU, as far as anybody knows.
+    """
+    lines = []
+    for need in needs(config):
+        absent = need.package is not None and is_missing(need.package)
+        lacks = [] if gpu else ["a CUDA GPU, but there is none"]
+        lacks += [f"the package {need.package}, which is not installed"] if absent else []
+        if not lacks:
+            continue
+        if gpu:
+            remedy = f"{need.install}, or use {need.instead}"
+        else:
+            remedy = f"use {need.instead}" + (f", or take a machine with a GPU and {need.install}" if absent else "")
+        lines.append(f"{need.setting} needs {', and '.join(lacks)}; {remedy}")
+    return lines
+
+
+def is_missing(package: str) -> bool:
+    """Whether `package` is not installed."""
+    return find_spec(package) is None
+
+
+def visible_gpus() -> list[str]:
+    """What CUDA_VISIBLE_DEVICES calls the GPUs that this process sees; torch is not loaded for it."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
+    try:
+        found = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    lines = [line for line in found.stdout.splitlines() if line.startswith("GPU ")] if found.returncode == 0 else []
+    return [str(index) for index in range(len(lines))]

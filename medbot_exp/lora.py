@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medbot_exp.config import LoraConfig, LoraInit
+from medbot_exp.config import LoraConfig, LoraInit, is_targeted
 from medbot_exp.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -147,12 +147,3 @@ def refuse_absent(names: Sequence[str], lora: LoraConfig) -> None:
 def reached(names: Sequence[str], target_modules: str | list[str]) -> bool:
     """Whether any of `names` gets an adapter."""
     return any(is_targeted(name, target_modules) for name in names)
-
-
-def is_targeted(name: str, target_modules: str | list[str]) -> bool:
-    """Whether the linear layer `name` gets an adapter, by PEFT's rules: a list of endings, or a regular expression."""
-    if target_modules == "all-linear":
-        return name.rpartition(".")[2] != "lm_head"
-    if isinstance(target_modules, str):
-        return re.fullmatch(target_modules, name) is not None
-    return any(name == target or name.endswith(f".{target}") for target in target_modules)

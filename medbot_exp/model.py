@@ -12,13 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from medbot_exp.config import ArchitectureConfig, ModelConfig, ModelKind, Quantization
 from medbot_exp.device import choose_dtype
-from medbot_exp.digest import weights_digest
+from medbot_exp.digest import model_digest
 from medbot_exp.embedded import check_wheel, convert_wheel
-from medbot_exp.errors import ModelError, first_line, storage_error
+from medbot_exp.errors import ModelError, first_line, resource_error, storage_error
+from medbot_exp.padding import check_padding, set_pad_token
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +31,7 @@ log = logging.getLogger(__name__)
 Reader = Callable[[ModelConfig, Path, "torch.dtype", "torch.device"], "PreTrainedModel"]
 
 OUTLINE_PATTERNS = ["*.json", "*.jinja", "*.model", "*.txt"]
+WEIGHTS, SHARDS = "model.safetensors", "model.safetensors.index.json"
 HUB_PATTERNS = ["*.safetensors", *OUTLINE_PATTERNS]
 
 
@@ -114,14 +117,14 @@ def load_by(read: Reader, config: ModelConfig, outlined: Outline, located: Locat
 
 
 def check_paths(config: ModelConfig) -> None:
-    """Raise a ModelError where a path in `config` leads to no model, or to one whose tokenizer is another's.
+    """Raise a ModelError where a path in `config` leads to no model, or to one whose tokenizer does not do for it.
 
     No weights are read, and nothing is fetched.
     """
     if config.path is not None:
         directory = Path(config.path).expanduser()
         check_directory(directory)
-        check_vocabulary(directory)
+        check_tokenizer(directory, config)
     elif config.wheel is not None and config.wheel.path is not None:
         check_wheel(Path(config.wheel.path).expanduser())
 
@@ -134,7 +137,7 @@ def locate(config: ModelConfig, cache_dir: Path) -> Located:
         return Located(None, "random weights", hashlib.sha256(text.encode()).hexdigest())
     directory = directory_of(config, cache_dir, HUB_PATTERNS)
     if config.path is not None:
-        return Located(directory, str(directory), weights_digest(directory, cache_dir))
+        return Located(directory, str(directory), model_digest(directory, cache_dir))
     if config.wheel is not None and config.kind is ModelKind.wheel:
         return Located(directory, config.wheel.requirement, config.wheel.sha256)
     assert config.repo is not None
@@ -155,41 +158,71 @@ def directory_of(config: ModelConfig, cache_dir: Path, patterns: list[str]) -> P
 
 
 def check_directory(directory: Path) -> None:
-    """Raise a ModelError unless `directory` holds config.json and safetensors."""
+    """Raise a ModelError unless `directory` holds config.json and whole safetensors, as far as names tell."""
     if not (directory / "config.json").is_file():
         raise ModelError(
             f"`model.path` must be a directory with config.json, but there is none in {directory}; "
             "give the directory that save_pretrained wrote"
         )
-    try:
-        json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(
-            f"config.json must be valid JSON, but in {directory} it is not: {error}; copy it again"
-        ) from error
-    if not list(directory.glob("*.safetensors")):
+    read_object(directory / "config.json")
+    present = sorted(path.name for path in directory.glob("*.safetensors"))
+    if not present:
         others = ", ".join(sorted(path.name for path in directory.glob("*.bin"))) or "no weights"
         raise ModelError(
             f"weights must be safetensors, but {directory} has {others}; convert them with save_pretrained"
         )
+    if WEIGHTS in present:
+        return
+    if not (directory / SHARDS).is_file():
+        raise ModelError(
+            f"weights must be {WEIGHTS}, or shards that {SHARDS} lists, but {directory} has {', '.join(present[:3])} "
+            "and neither of them; copy the index as well, or rename a file that is the whole"
+        )
+    listed = read_object(directory / SHARDS).get("weight_map")
+    shards = set(map(str, listed.values())) if isinstance(listed, dict) else set()
+    absent = sorted(shards - set(present))
+    if absent or not shards:
+        what = f"{directory} has no {', '.join(absent[:3])} (of {len(shards)} shards)" if absent else "it lists none"
+        raise ModelError(
+            f"every shard that {SHARDS} lists must be there, but {what}; copy it from where the rest is from"
+        )
 
 
-def check_vocabulary(directory: Path) -> None:
-    """Raise a ModelError where `directory` has a tokenizer.json with more tokens than the model has embeddings.
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a model's file.
+
+    Raises:
+        ModelError: it is none.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"it is of type {type(content).__name__}")
+    except ValueError as error:
+        raise ModelError(
+            f"{path.name} must be a JSON object, but in {path.parent} it is not: {error}; copy it again"
+        ) from error
+    return content
+
+
+def check_tokenizer(directory: Path, config: ModelConfig) -> None:
+    """Raise a ModelError where the tokenizer of `directory` has too many tokens for the model, or none to pad with.
 
     Quicker than `outline`, as transformers is not loaded: it is asked before a run directory is made.
     """
     from tokenizers import Tokenizer
 
-    shape = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    embeddings = shape.get("text_config", shape).get("vocab_size")
-    if embeddings is None or not (directory / "tokenizer.json").is_file():
-        return  # transformers has a default or reads another file: `outline` sees it
+    if not (directory / "tokenizer.json").is_file():
+        return  # transformers reads another file: `outline` sees it
     try:
         tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     except Exception:  # the library's own type; what is wrong with the file is told by `read_tokenizer`
         return
-    refuse_unembedded(tokenizer.get_vocab_size(), embeddings, str(directory))
+    shape = read_object(directory / "config.json")
+    embeddings = shape.get("text_config", shape).get("vocab_size")
+    if embeddings is not None:  # else transformers has a default
+        refuse_unembedded(tokenizer.get_vocab_size(), embeddings, str(directory))
+    check_padding(directory, tokenizer, config)
 
 
 def refuse_unembedded(tokens: int, embeddings: int, source: str) -> None:
@@ -203,14 +236,22 @@ def refuse_unembedded(tokens: int, embeddings: int, source: str) -> None:
 
 @contextmanager
 def digest_meanwhile(config: ModelConfig, cache_dir: Path) -> Iterator[None]:
-    """Have `weights_digest` of a model that is a directory ready behind the body: libraries take as long to import."""
+    """Have `model_digest` of a model that is a directory ready behind the body: libraries take as long to import.
+
+    An end of the body by an error, or by Ctrl-C, is its end as well.
+    """
     if config.path is None:
         yield
         return
+    stop = Event()
     with ThreadPoolExecutor(1) as pool:
-        digest = pool.submit(weights_digest, Path(config.path).expanduser(), cache_dir)
-        yield
-        digest.result()
+        digest = pool.submit(model_digest, Path(config.path).expanduser(), cache_dir, stop)
+        try:
+            yield
+            digest.result()
+        except BaseException:
+            stop.set()  # leaving the pool waits for its thread
+            raise
 
 
 def from_hub(repo: str, revision: str | None, patterns: list[str]) -> Path:
@@ -309,12 +350,15 @@ def read_weights(
             **options,
         )
     except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
+        if resource_error(error) is not None:
+            raise
         reason = first_line(error)
         if "ignore_mismatched_sizes" in str(error):
             reason = "the shapes in the safetensors are not those of config.json"
         raise ModelError(
             f"{directory} must hold a whole causal language model that transformers knows and that runs with "
-            f"model.attention={config.attention.name}, but: {reason}"
+            f"model.attention={config.attention.name}, but: {reason}; get its files again, or use another model or "
+            "model.attention=sdpa"
         ) from error
     if report["missing_keys"]:
         # transformers fills them with random numbers and says so in its log alone.
@@ -335,43 +379,6 @@ def nf4_config(dtype: "torch.dtype") -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
-
-
-def set_pad_token(tokenizer: "PreTrainedTokenizerBase", config: ModelConfig) -> None:
-    """Give `tokenizer` a pad token that differs from its end token, among the tokens that it has.
-
-    Were they the same, tools that mask padding by its id would mask the end token as well, and the model
-    would never learn to stop.
-
-    Raises:
-        ModelError: no end token, or no token to pad with.
-    """
-    if tokenizer.eos_token_id is None:
-        raise ModelError(
-            f"the tokenizer of model={config.name} must have an end token, but has none; "
-            "set eos_token in its tokenizer_config.json"
-        )
-    vocabulary = tokenizer.get_vocab()
-    if config.pad_token is not None:
-        if config.pad_token not in vocabulary or config.pad_token == tokenizer.eos_token:
-            raise ModelError(
-                f"`model.pad_token` must be a token of the tokenizer and differ from its end token "
-                f"{tokenizer.eos_token!r}, but got model.pad_token={config.pad_token!r}"
-            )
-        tokenizer.pad_token = config.pad_token
-    if tokenizer.pad_token is not None and tokenizer.pad_token_id != tokenizer.eos_token_id:
-        return
-    taken = {tokenizer.eos_token, tokenizer.bos_token}
-    special = [token.content for _, token in sorted(tokenizer.added_tokens_decoder.items()) if token.special]
-    named = [token for token in special if "pad" in token.lower()]
-    reserved = [token for token in special if "reserved" in token.lower()]
-    unknown = [tokenizer.unk_token] if tokenizer.unk_token else []
-    free = [token for token in (*named, *unknown, *reserved, *special) if token not in taken]
-    if not free:
-        raise ModelError(
-            f"the tokenizer of model={config.name} must have a token to pad with; name one: model.pad_token=<token>"
-        )
-    tokenizer.pad_token = free[0]
 
 
 def byte_tokenizer() -> "PreTrainedTokenizerBase":
@@ -409,7 +416,7 @@ def random_llama(
         except (ValueError, ImportError) as error:
             raise ModelError(
                 f"`model.architecture` must be a Llama that runs with model.attention={attention}, "
-                f"but: {first_line(error)}"
+                f"but: {first_line(error)}; use model.attention=sdpa, or the values of model=tiny"
             ) from error
 
 

@@ -15,9 +15,12 @@ from omegaconf import DictConfig, OmegaConf
 from medbot_exp.config import (
     LABEL_RULE,
     Ask,
+    Attention,
+    BackendName,
     BenchmarkConfig,
     DataConfig,
     Direction,
+    Dtype,
     Engine,
     LoraConfig,
     LoraInit,
@@ -26,6 +29,7 @@ from medbot_exp.config import (
     ModelKind,
     ObjectiveConfig,
     OptimizerConfig,
+    Precision,
     PromptConfig,
     Quantization,
     RunConfig,
@@ -34,6 +38,7 @@ from medbot_exp.config import (
     TrainerConfig,
     conf_directory,
     is_label,
+    is_targeted,
 )
 from medbot_exp.errors import ConfigError
 
@@ -126,6 +131,7 @@ def faults_of(config: RunConfig) -> list[str]:
         *lora_rules(config.lora, config.model),
         *optimizer_rules(config.optimizer),
         *trainer_rules(config.trainer, config.optimizer),
+        *(unsloth_rules(config) if config.backend.name is BackendName.unsloth else ()),
         *tracking_rules(config.tracking),
         *objective_rules(config.objective, objectives_of(config)),
         *(rule for name, benchmark in config.benchmark.items() for rule in benchmark_rules(name, benchmark)),
@@ -366,6 +372,69 @@ def trainer_rules(trainer: TrainerConfig, optimizer: OptimizerConfig) -> Iterato
         {"trainer.checkpoint_steps": trainer.checkpoint_steps, "trainer.logging_steps": trainer.logging_steps},
         f"try trainer.checkpoint_steps={next_multiple(trainer.checkpoint_steps, trainer.logging_steps)}",
     )
+
+
+# Weights and arithmetic that Unsloth's trainer leaves as they are, of auto and the types of 16 bits.
+UNSLOTHS_ARITHMETIC = (
+    (Dtype.auto, Precision.auto),
+    (Dtype.auto, Precision.bf16),
+    (Dtype.bfloat16, Precision.auto),
+    (Dtype.bfloat16, Precision.bf16),
+    (Dtype.float16, Precision.fp16),
+)
+
+
+def unsloth_rules(config: RunConfig) -> Iterator[Rule]:
+    """What Unsloth (2026.10.9) would do in another way than asked, or not at all."""
+    model, lora, precision = config.model, config.lora, config.trainer.precision
+    yield Rule(
+        "backend=unsloth has no kernels for DoRA, which would train through PEFT's own code",
+        not lora.dora,
+        {"lora.dora": "true"},
+        "use lora.dora=false, or backend=peft",
+    )
+    yield Rule(
+        "backend=unsloth reads its model from files",
+        model.path is not None or model.architecture is None,
+        {"model": model.name},
+        "use a model of the hub or model=directory, or backend=peft",
+    )
+    yield Rule(
+        "backend=unsloth needs an initialisation that leaves the frozen weights alone, as they are read once",
+        lora.init not in (LoraInit.pissa, LoraInit.olora),
+        {"lora.init": lora.init.name},
+        "use lora.init=default, or backend=peft",
+    )
+    yield Rule(
+        "backend=unsloth chooses how attention is computed itself",
+        model.attention is Attention.sdpa,
+        {"model.attention": model.attention.name},
+        "use model.attention=sdpa, or backend=peft",
+    )
+    # models/llama.py: no fused LoRA on float32; models/rl.py: fp32 becomes bf16, and mixed types are refused.
+    yield Rule(
+        "backend=unsloth needs weights and arithmetic of one type of 16 bits",
+        (model.dtype, precision) in UNSLOTHS_ARITHMETIC,
+        {"model.dtype": model.dtype.name, "trainer.precision": precision.name},
+        "use model.dtype=auto trainer.precision=auto, or backend=peft",
+    )
+    # models/_utils.py, _redirect_embedding_targets: in a list they are trained whole, by a pattern not at all.
+    yield Rule(
+        "backend=unsloth trains no adapter on embed_tokens or lm_head",
+        not any(adapts(lora, name) for name in ("lm_head", "model.embed_tokens")),
+        {"lora.target_modules": lora.target_modules},
+        "use lora.target_modules=all-linear, or backend=peft",
+    )
+
+
+def adapts(lora: LoraConfig, name: str) -> bool:
+    """Whether the embedding or head `name` gets an adapter; not where `lora.target_modules` is at fault itself."""
+    if lora.target_modules == "all-linear" or not names_modules(lora.target_modules):
+        return False
+    try:
+        return is_targeted(name, lora.target_modules)
+    except re.error:
+        return False
 
 
 def tracking_rules(tracking: TrackingConfig) -> Iterator[Rule]:

@@ -56,7 +56,7 @@ BAD_INPUT = {
     ("model=directory", "model.path=."): ["`model.path` must be a directory with config.json"],
     ("tracking.mode=online",): ["tracking.mode=online needs a W&B key", "wandb login"],
     ("trainer.resume=nowhere",): ["`trainer.resume` must name a run directory", "nowhere"],
-    ("backend=unsloth",): ["backend=unsloth needs a CUDA GPU and the package unsloth", "use backend=peft"],
+    ("backend=unsloth",): ["backend=unsloth needs ", "the package unsloth, which is not installed", "use backend=peft"],
 }
 
 
@@ -81,7 +81,7 @@ FLOORS = [
     ("report",),
     ("training", "evaluation", "sweep"),
     ("prompt", "data", "model", "embedded", "lora", "tracking"),
-    ("digest", "rundir", "rules", "device", "processes", "config"),
+    ("digest", "rundir", "rules", "device", "processes", "padding", "config"),
     ("errors", ""),
 ]
 

@@ -1,17 +1,21 @@
 """What the machine computes on, in which arithmetic, and what is refused for want of it."""
 
-from importlib.util import find_spec
-
 import pytest
 import torch
 
+from medbot_exp import device
 from medbot_exp.config import Dtype, OptimizerName, Precision
-from medbot_exp.device import choose_dtype, choose_precision, in_bitsandbytes, refuse_lacking, refuse_unfit
+from medbot_exp.device import (
+    choose_dtype,
+    choose_precision,
+    in_bitsandbytes,
+    refuse_lacking,
+    refuse_unfit,
+    visible_gpus,
+)
 from medbot_exp.errors import ConfigError
 
 CPU = torch.device("cpu")
-
-without_bitsandbytes = pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is here")
 
 
 def test_a_cpu_computes_in_32_bits_unless_told_otherwise():
@@ -30,14 +34,55 @@ def test_optimizers_are_transformers_own_and_those_of_bitsandbytes_are_known(nam
     assert in_bitsandbytes(name) is theirs
 
 
-@without_bitsandbytes
+@pytest.fixture
+def installed(monkeypatch):
+    """installed(*packages): have these installed, of those beyond our own, and no others."""
+
+    def only(*packages):
+        monkeypatch.setattr(device, "find_spec", lambda name: object() if name in packages else None)
+
+    return only
+
+
 @pytest.mark.parametrize(
-    "override, instead",
-    [("optimizer=adamw_8bit", "optimizer=adamw"), ("model.quantization=nf4", "model.quantization=none")],
+    "override, package, instead",
+    [
+        ("optimizer=adamw_8bit", "bitsandbytes", "optimizer=adamw"),
+        ("model.quantization=nf4", "bitsandbytes", "model.quantization=none"),
+        ("model.attention=flash_attention_2", "flash_attn", "model.attention=sdpa"),
+        ("backend=unsloth", "unsloth", "backend=peft"),
+    ],
 )
-def test_package_that_is_missing_is_named_with_the_way_around(compose, override, instead):
-    with pytest.raises(ConfigError, match=f"bitsandbytes, which is not installed: pip install.*or use {instead}"):
-        refuse_lacking(compose(override))
+def test_package_that_is_missing_is_named_with_the_way_around(
+    compose, installed, monkeypatch, override, package, instead
+):
+    installed()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    config = compose("model=directory", "model.path=model", override)
+    lacks = rf"needs the package {package}, which is not installed; pip install.*or use {instead}$"
+    with pytest.raises(ConfigError, match=lacks):
+        refuse_lacking(config)
+    installed(package)
+    refuse_lacking(config)
+
+
+def test_all_that_is_missing_is_told_at_once(compose, installed, monkeypatch):
+    installed()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    config = compose("+experiment=medbot", "backend=peft", "trainer.precision=fp16")
+    with pytest.raises(ConfigError) as caught:
+        refuse_lacking(config)
+    lines = str(caught.value).splitlines()
+    assert [line.partition(" ")[0] for line in lines] == [
+        "model.quantization=nf4",
+        "optimizer.name=adamw_8bit",
+        "trainer.precision=fp16",
+    ]
+    assert all(" needs a CUDA GPU, but there is none" in line for line in lines)
+    assert ["the package bitsandbytes, which is not installed" in line for line in lines] == [True, True, False]
+    with pytest.raises(ConfigError) as caught:  # of another machine the GPU is not known
+        refuse_lacking(config, elsewhere=True)
+    assert len(str(caught.value).splitlines()) == 2 and "GPU, but" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -48,8 +93,9 @@ def test_package_that_is_missing_is_named_with_the_way_around(compose, override,
         ("trainer.precision=fp16", "trainer.precision=auto"),
     ],
 )
-def test_what_needs_a_gpu_is_refused_on_a_cpu(compose, override, instead):
-    with pytest.raises(ConfigError, match=f"needs a CUDA GPU, but the device is cpu; use {instead}"):
+def test_what_needs_a_gpu_is_refused_on_a_cpu(compose, installed, override, instead):
+    installed("bitsandbytes")
+    with pytest.raises(ConfigError, match=f"needs a CUDA GPU, but there is none; use {instead}$"):
         refuse_unfit(compose(override), CPU)
     refuse_unfit(compose(), CPU)
 
@@ -58,3 +104,9 @@ def test_all_that_a_device_cannot_do_is_told_at_once(compose):
     with pytest.raises(ConfigError) as caught:
         refuse_unfit(compose("+experiment=medbot", "backend=peft", "trainer.precision=fp16"), CPU)
     assert len(str(caught.value).splitlines()) == 3
+
+
+@pytest.mark.parametrize("named, gpus", [("", []), ("-1", []), ("1, GPU-5", ["1", "GPU-5"])])
+def test_gpus_are_those_that_the_environment_names(monkeypatch, named, gpus):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    assert visible_gpus() == gpus

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,12 +16,11 @@ from threading import Thread
 import pytest
 import torch
 from omegaconf import OmegaConf
-from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerFast
 
+from medbot_exp import digest
 from medbot_exp.config import ArchitectureConfig, Dtype, ModelConfig, conf_directory
 from medbot_exp.errors import ModelError
-from medbot_exp.model import Loaded, byte_tokenizer, check_paths, load, set_pad_token
+from medbot_exp.model import Loaded, byte_tokenizer, check_paths, digest_meanwhile, load
 
 CPU = torch.device("cpu")
 TEXT = "Hämoglobin 12 µg/dl, don't stop ."
@@ -184,8 +184,39 @@ class TestDirectory:
         (directory / "model.safetensors").rename(directory / "model-00001-of-00002.safetensors")
         shards = {"model.norm.weight": "model-00002-of-00002.safetensors"}
         (directory / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": shards}))
-        with pytest.raises(ModelError, match=r"model-00002-of-00002\.safetensors"):
-            load_directory(directory)
+        with pytest.raises(ModelError, match=r"but .* has no model-00002-of-00002\.safetensors \(of 1 shards\); copy"):
+            check_paths(model_config("directory", path=str(directory)))
+
+    def test_weights_under_another_name_are_told_of(self, directory):
+        (directory / "model.safetensors").rename(directory / "consolidated.safetensors")
+        with pytest.raises(ModelError, match=r"has consolidated\.safetensors and neither of them; copy the index"):
+            check_paths(model_config("directory", path=str(directory)))
+
+    @pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
+    @pytest.mark.parametrize("content", ['{"weight_map": ', "[]"])
+    def test_damaged_json_is_a_model_error(self, directory, name, content):
+        (directory / "model.safetensors").rename(directory / "model-00001-of-00001.safetensors")
+        (directory / name).write_text(content)
+        (directory / "model.safetensors.index.json").touch()
+        with pytest.raises(ModelError, match=rf"{re.escape(name)} must be a JSON object, but .*; copy it again"):
+            check_paths(model_config("directory", path=str(directory)))
+
+    def test_index_that_lists_nothing_is_refused(self, directory):
+        (directory / "model.safetensors").rename(directory / "model-00001-of-00001.safetensors")
+        (directory / "model.safetensors.index.json").write_text("{}")
+        with pytest.raises(ModelError, match="but it lists none; copy"):
+            check_paths(model_config("directory", path=str(directory)))
+
+    def test_digest_ends_with_ctrl_c(self, directory, monkeypatch):
+        monkeypatch.setattr(digest, "PIECE_BYTES", 1)  # hours of pieces, were it not to end
+        with (directory / "model.safetensors").open("ab") as weights:
+            weights.truncate(2**33)
+        config = model_config("directory", path=str(directory))
+        began = time.monotonic()
+        with pytest.raises(KeyboardInterrupt), digest_meanwhile(config, directory.parent / "cache"):
+            raise KeyboardInterrupt
+        assert time.monotonic() - began < 5
+        assert not list((directory.parent / "cache").glob("digests/*"))
 
     def test_weights_of_another_shape_are_a_model_error(self, directory):
         edit_json(directory / "config.json", hidden_size=32)
@@ -235,67 +266,9 @@ class TestDirectory:
         assert not (tmp_path / "ran").exists()
 
 
-def padless_tokenizer(special: list[str], pad: str | None) -> PreTrainedTokenizerFast:
-    """A byte tokenizer with an end token, the `special` tokens, and `pad` to pad with."""
-    content = json.loads(byte_tokenizer().backend_tokenizer.to_str())
-    content["added_tokens"] = [token for token in content["added_tokens"] if token["content"] == "<|end|>"]
-    backend = Tokenizer.from_str(json.dumps(content))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|end|>")
-    tokenizer.add_tokens(special, special_tokens=True)
-    tokenizer.pad_token = pad
-    return tokenizer
-
-
-class TestPadToken:
-    @pytest.mark.parametrize("pad", [None, "<|end|>"])  # as in Llama 3, as in DeepSeek-R1's distillates
-    @pytest.mark.parametrize(
-        ("special", "expected"),
-        [
-            (["<|other|>", "<|reserved_0|>", "<|finetune_right_pad_id|>"], "<|finetune_right_pad_id|>"),
-            (["<|other|>", "<|reserved_0|>"], "<|reserved_0|>"),
-            (["<|other|>"], "<|other|>"),
-        ],
-    )
-    def test_the_best_named_special_token_pads_instead_of_the_end_token(self, pad, special, expected):
-        tokenizer = padless_tokenizer(special, pad)
-        set_pad_token(tokenizer, model_config("tiny"))
-        assert tokenizer.pad_token == expected
-        assert tokenizer.pad_token_id != tokenizer.eos_token_id
-
-    def test_the_start_token_is_not_taken(self):
-        tokenizer = padless_tokenizer(["<|begin|>", "<|other|>"], None)
-        tokenizer.bos_token = "<|begin|>"
-        set_pad_token(tokenizer, model_config("tiny"))
-        assert tokenizer.pad_token == "<|other|>"
-
-    def test_a_pad_token_of_its_own_stays(self):
-        tokenizer = padless_tokenizer(["<|pad|>", "<|other|>"], "<|other|>")
-        set_pad_token(tokenizer, model_config("tiny"))
-        assert tokenizer.pad_token == "<|other|>"
-
-    def test_a_configured_one_is_used(self):
-        tokenizer = padless_tokenizer(["<|pad|>", "<|other|>"], "<|pad|>")
-        set_pad_token(tokenizer, model_config("tiny", pad_token="<|other|>"))
-        assert tokenizer.pad_token == "<|other|>"
-
-    @pytest.mark.parametrize("name", ["<|nonesuch|>", "<|end|>"])
-    def test_a_configured_one_must_exist_and_differ_from_the_end(self, name):
-        with pytest.raises(ModelError, match=rf"`model\.pad_token` must .* model\.pad_token='{re.escape(name)}'"):
-            set_pad_token(byte_tokenizer(), model_config("tiny", pad_token=name))
-
-    def test_no_token_to_pad_with_says_what_to_set(self):
-        with pytest.raises(ModelError, match="model.pad_token=<token>"):
-            set_pad_token(padless_tokenizer([], None), model_config("tiny"))
-
-    def test_a_tokenizer_without_end_token_is_refused(self):
-        tokenizer = byte_tokenizer()
-        tokenizer.eos_token = None
-        with pytest.raises(ModelError, match="must have an end token"):
-            set_pad_token(tokenizer, model_config("tiny"))
-
-
-def test_version_of_a_directory_is_the_digest_of_its_weights(directory):
-    expected = hashlib.sha256(hashlib.sha256((directory / "model.safetensors").read_bytes()).digest()).hexdigest()
+def test_version_of_a_directory_is_the_digest_of_its_config_and_weights(directory):
+    each = [hashlib.sha256((directory / name).read_bytes()).digest() for name in ("config.json", "model.safetensors")]
+    expected = hashlib.sha256(b"".join(each)).hexdigest()
     assert load_directory(directory).located.version == expected
 
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from medbot_exp.config import LoraInit, ModelKind, Quantization
+from medbot_exp.config import Attention, BackendName, Dtype, LoraInit, ModelKind, Precision, Quantization
 from medbot_exp.errors import ConfigError
 from medbot_exp.rules import faults_of
 
@@ -226,3 +226,48 @@ def test_keys_that_an_option_lacks_are_told_together_with_where_to_take_them_fro
     assert finished.status == 2
     assert "lacks chat, loss_on, name, reasoning, shots" in finished.stderr
     assert "`defaults: [<option>]`, prompt has: chat, direct, medbot" in finished.stderr
+
+
+UNSLOTH = ("backend=unsloth", "model=directory", "model.path=model")
+
+
+@pytest.mark.parametrize(
+    "values, told, remedy",
+    [
+        ({"lora.dora": True}, "lora.dora=true", "lora.dora=false"),
+        ({"lora.init": LoraInit.pissa}, "lora.init=pissa", "lora.init=default"),
+        ({"model.attention": Attention.eager}, "model.attention=eager", "model.attention=sdpa"),
+        ({"model.dtype": Dtype.float32}, "model.dtype=float32 trainer.precision=auto", "model.dtype=auto"),
+        ({"trainer.precision": Precision.fp32}, "trainer.precision=fp32", "trainer.precision=auto"),
+        ({"model.dtype": Dtype.float16}, "model.dtype=float16 trainer.precision=auto", "trainer.precision=auto"),
+        ({"lora.target_modules": ["q_proj", "lm_head"]}, "['q_proj', 'lm_head']", "all-linear"),
+        ({"lora.target_modules": ["q_proj", "model.embed_tokens"]}, "'model.embed_tokens'", "all-linear"),
+        ({"lora.target_modules": ".*(q_proj|lm_head)"}, ".*(q_proj|lm_head)", "all-linear"),
+    ],
+)
+def test_what_unsloth_does_not_do_is_refused_by_name(compose, values, told, remedy):
+    (fault,) = faults_of(changed(compose(*UNSLOTH), values))
+    assert fault.startswith("backend=unsloth ") and fault.endswith("or backend=peft")
+    assert told in fault and remedy in fault.partition(";")[2]
+    assert faults_of(changed(compose("model=directory", "model.path=model"), values)) == []
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"model.dtype": Dtype.float16, "trainer.precision": Precision.fp16},
+        {"model.dtype": Dtype.bfloat16},
+        {"lora.target_modules": "all-linear"},
+        {"lora.target_modules": "(q_proj"},  # is no pattern: told once the model's layers are known
+        {"lora.init": LoraInit.orthogonal, "lora.rslora": True, "lora.dropout": 0.1},
+    ],
+)
+def test_what_unsloth_does_is_taken(compose, values):
+    assert faults_of(changed(compose(*UNSLOTH), values)) == []
+
+
+def test_unsloth_is_told_of_with_all_other_faults(compose):
+    values = {"lora.dora": True, "model.attention": Attention.eager, "lora.r": 0}
+    assert len(faults_of(changed(compose(*UNSLOTH), values))) == 3
+    (fault,) = faults_of(changed(compose("model=tiny"), {"backend.name": BackendName.unsloth}))
+    assert "reads its model from files, but got model=tiny" in fault

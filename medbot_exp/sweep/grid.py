@@ -1,40 +1,66 @@
 """A grid: what is looked at before its first trial, and how it ends."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from medbot_exp.config import ModelConfig, RunConfig
 from medbot_exp.data.sources import check_file
-from medbot_exp.device import refuse_lacking
+from medbot_exp.device import find_device, needs, refuse_lacking, refuse_unfit
 from medbot_exp.errors import ConfigError, MedbotError, RunDirectoryError, TrialError, first_line
 from medbot_exp.model import check_paths
+from medbot_exp.processes import ALONE, refuse
 from medbot_exp.rules import typed
+
+# Launchers whose trials run on this machine, by the end of their classes' names.
+LAUNCHERS_HERE = (".BasicLauncher", ".LocalLauncher", ".JoblibLauncher")
 
 
 def check(points: Sequence[DictConfig]) -> None:
-    """Raise what can be found wrong with any of the composed `points` in no time.
+    """Raise what can be found wrong with any of the composed `points` before the first of them runs.
 
     Raises:
         ConfigError: every fault of every point, each fault once.
     """
     faults: dict[str, None] = {}  # as an ordered set
-    for point in points:
+
+    def told(check: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            config = typed(without_hydra(point))
-            if config.trainer.resume is not None:
-                raise ConfigError(
-                    "`trainer.resume` goes on with one run, so it goes without -m; resume the trials one by one"
-                )
-            refuse_lacking(config)
-            check_paths(config.model)
-            check_file(config.data)
+            return check(*arguments)
         except MedbotError as error:
-            faults |= dict.fromkeys(str(error).splitlines())
+            faults.update(dict.fromkeys(str(error).splitlines()))
+
+    models: list[ModelConfig] = []  # those that were looked at
+    for point in points:
+        config = told(typed, without_hydra(point))
+        if config is None:
+            continue
+        told(refuse_resumed, config)
+        told(refuse, config, ALONE)
+        told(refuse_machine, config, point.hydra.launcher._target_.endswith(LAUNCHERS_HERE))
+        told(check_file, config.data)
+        if config.model not in models:
+            models.append(config.model)
+            told(check_paths, config.model)
     if faults:
         raise ConfigError("\n".join(faults))
+
+
+def refuse_resumed(config: RunConfig) -> None:
+    """Raise a ConfigError where `config` is to go on with a run."""
+    if config.trainer.resume is not None:
+        raise ConfigError("`trainer.resume` goes on with one run, so it goes without -m; resume the trials one by one")
+
+
+def refuse_machine(config: RunConfig, here: bool) -> None:
+    """Raise a ConfigError for packages that a trial of `config` lacks and, where it runs `here`, for the GPU."""
+    refuse_lacking(config, elsewhere=not here)
+    if here and needs(config):  # torch loads for it
+        refuse_unfit(config, find_device())
 
 
 def without_hydra(point: DictConfig) -> DictConfig:

@@ -17,8 +17,9 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import TaskFunction
 from omegaconf import DictConfig
 
+from medbot_exp.device import visible_gpus
 from medbot_exp.errors import ConfigError, first_line
-from medbot_exp.sweep.launch_local import Ended, visible_gpus
+from medbot_exp.sweep.launch_local import Ended
 from medbot_exp.sweep.outcome import Outcome
 
 Trial = tuple[int, Sequence[str]]

@@ -246,20 +246,6 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def visible_gpus() -> list[str]:
-    """What CUDA_VISIBLE_DEVICES calls the GPUs that this process sees."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
-    try:
-        # Not torch: it takes a second to load, and this process trains nothing.
-        found = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    lines = [line for line in found.stdout.splitlines() if line.startswith("GPU ")] if found.returncode == 0 else []
-    return [str(index) for index in range(len(lines))]
-
-
 def last_words(log: Path) -> str:
     """The last line that a process printed, to be put behind its reason."""
     try:

@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 
 from medbot_exp.config import BackendName, Quantization, RunConfig, Sharding
-from medbot_exp.device import find_device, needed_packages, needs_cuda, refuse_lacking, refuse_unfit
+from medbot_exp.device import find_device, needed_packages, needs, refuse_lacking, refuse_unfit
 from medbot_exp.errors import ConfigError
 from medbot_exp.lora import refuse_absent
 from medbot_exp.model import outline
@@ -62,7 +62,7 @@ def run(config: RunConfig, hydra_files: HydraFiles) -> None:
     refuse_unplanned(config)
     refuse_conflicts(config, ALONE)
     device = find_device()
-    elsewhere = device.type != "cuda" and bool(needs_cuda(config))
+    elsewhere = device.type != "cuda" and bool(needs(config))
     cache_dir = Path(config.cache_dir).expanduser()
     if not elsewhere:
         refuse_lacking(config)

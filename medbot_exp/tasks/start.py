@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medbot_exp.config import BackendName, RunConfig, Sharding, TrackingName
+from medbot_exp.config import RunConfig, Sharding, TrackingName
 from medbot_exp.data import sources
 from medbot_exp.data.example import Example, Split, fingerprint, normalised
 from medbot_exp.data.prepare import TokenizedRows, tokenize
@@ -18,7 +18,7 @@ from medbot_exp.model import Loaded, check_paths
 from medbot_exp.processes import Processes, refuse
 from medbot_exp.tasks.leak_gate import Passed, pass_gate
 from medbot_exp.tracking.wandb import Mode, decide_mode
-from medbot_exp.training import backend, unsloth
+from medbot_exp.training import backend
 from medbot_exp.training.footprint import Longest
 
 if TYPE_CHECKING:
@@ -92,8 +92,6 @@ def gather(config: RunConfig, processes: Processes) -> Inputs:
 def refuse_conflicts(config: RunConfig, processes: Processes) -> None:
     """Raise a MedbotError for what `config` asks for that does not go together, or a path that leads nowhere."""
     refuse(config, processes)
-    if config.backend.name is BackendName.unsloth:
-        unsloth.refuse(config)
     check_paths(config.model)
     sources.check_file(config.data)
 

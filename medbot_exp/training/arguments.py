@@ -66,6 +66,8 @@ def training_arguments(
     )
     # Where a process sees several GPUs, transformers would spread each batch over them and multiply its size.
     arguments._n_gpu = min(arguments.n_gpu, 1)
+    if precision is Precision.fp32:  # else transformers goes by ACCELERATE_MIXED_PRECISION
+        arguments.mixed_precision = "no"
     return arguments
 
 

@@ -7,17 +7,30 @@ LoRA matrix multiplies. Compared with measured peaks in tests/training/test_foot
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from medbot_exp.config import Attention, BackendName, LoraConfig, OptimizerName, Precision, Quantization, RunConfig
+from medbot_exp.config import (
+    Attention,
+    BackendName,
+    LoraConfig,
+    OptimizerName,
+    Precision,
+    Quantization,
+    RunConfig,
+    Truncation,
+    is_targeted,
+)
 from medbot_exp.evaluation.score import HEAD_EXTRAS, TOKENS_AT_A_TIME
-from medbot_exp.lora import is_targeted
 from medbot_exp.processes import share_of
+from medbot_exp.rules import faults_of
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
+
+# The override that makes a run smaller, and its config with it; None where it cannot.
+Smaller = Callable[[RunConfig], tuple[str, RunConfig] | None]
 
 GIB = 2**30
 # Bytes per weight of bitsandbytes' nf4: 4 bits, one byte per 64 weights, 4 bytes per 256 of those.
@@ -89,6 +102,26 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Widths:
+    """Bytes of a number.
+
+    Attributes:
+        matrices: what the frozen matrices make: of the weights' type, or autocast's.
+        stream: what goes from layer to layer: what is added to it keeps the wider type, that of the weights.
+        adapter: what LoRA's matrices, which are float32, take and make.
+    """
+
+    matrices: int
+    stream: int
+    adapter: int
+
+    @property
+    def copied(self) -> bool:
+        """Whether frozen matrices are copied to be multiplied, as they are of another type."""
+        return self.matrices != self.stream
+
+
+@dataclass(frozen=True)
 class Footprint:
     """Bytes by part.
 
@@ -152,11 +185,11 @@ def targets(model: Transformer, lora: LoraConfig) -> dict[str, tuple[int, int]]:
 
 def estimate(config: RunConfig, model: Transformer, rows: Longest, setting: Setting) -> Footprint:
     """The memory of a training of `config` under `setting`, of each process where there are several."""
-    # Without autocast a layer computes in the type of its weights.
-    size = setting.weight_bytes if setting.precision is Precision.fp32 else 2
+    width = widths(setting)
+    quantised = config.model.quantization is Quantization.nf4
     trained = trainable_parameters(model, config.lora)
     weights = float(model.parameters * setting.weight_bytes)
-    if config.model.quantization is Quantization.nf4:
+    if quantised:
         packed = sum(model.quantised())
         weights = (model.parameters - packed) * setting.weight_bytes + packed * NF4_BYTES
     resident = {
@@ -164,38 +197,52 @@ def estimate(config: RunConfig, model: Transformer, rows: Longest, setting: Sett
         "adapter": 4.0 * trained,  # in float32, whatever the weights are in
         "workspace" if setting.cuda else "libraries": WORKSPACE_BYTES if setting.cuda else LIBRARIES_BYTES,
     }
-    cast = setting.weight_bytes != size and config.model.quantization is Quantization.none
-    fused = setting.cuda and not config.lora.dora and not cast
+    # LoRA's fused layers compute in the weights' own type.
+    fused = setting.cuda and not config.lora.dora and setting.weight_bytes == width.adapter
     tokens = share_of(config.trainer, setting.processes).batch_size * rows.training
-    layer = tokens * layer_bytes(config, model, rows.training, size, setting.liger, fused)
-    passing = tokens * passing_bytes(config, model, size)
+    layer = tokens * layer_bytes(config, model, rows.training, width, setting.liger, fused)
+    passing = tokens * passing_bytes(config, model, width.matrices)
     if config.trainer.gradient_checkpointing:
         # Unsloth keeps the layers' inputs in the host's memory.
-        kept = 0 if config.backend.name is BackendName.unsloth else model.layers * tokens * model.hidden_size * size
+        kept = (
+            0
+            if config.backend.name is BackendName.unsloth
+            else model.layers * tokens * model.hidden_size * width.stream
+        )
         activations = kept + layer + passing
     else:
         activations = model.layers * layer + passing
-    if cast:  # each layer keeps the copy of its weights that it multiplied
+    if width.copied and not quantised:  # each layer keeps the copy of its weights that it multiplied
         kept_layers = 1 if config.trainer.gradient_checkpointing else model.layers
-        activations += size * sum(model.quantised()) / model.layers * kept_layers
-    if config.model.quantization is Quantization.nf4:
-        activations += size * max(model.quantised())  # one at a time is made of its 4-bit numbers
+        activations += width.matrices * sum(model.quantised()) / model.layers * kept_layers
+    # One at a time is made of its 4-bit numbers.
+    unpacked = width.stream * max(model.quantised()) if quantised else 0
+    head = width.matrices * model.vocab_size * model.hidden_size if width.copied else 0  # a copy, as of other weights
     training = {
         "gradients": 4.0 * trained,
         "optimizer": optimizer_bytes(config.optimizer.name) * trained,
-        "activations": activations,
-        "logits": loss_bytes(config, model, tokens, size, setting.liger),
+        "activations": activations + unpacked,
+        "logits": head + loss_bytes(config, model, tokens, width, setting.liger),
     }
     asked = config.trainer.eval_batch_size * rows.held_out
-    states = asked * size * (2 * model.hidden_size + 3 * model.intermediate_size)
-    logits = TOKENS_AT_A_TIME * model.vocab_size * (size + 8)
+    states = asked * (2 * model.hidden_size * width.stream + 3 * model.intermediate_size * width.matrices)
+    copied = width.matrices * max(model.quantised()) if width.copied and not quantised else unpacked
+    logits = TOKENS_AT_A_TIME * model.vocab_size * (width.matrices + 8)
     if model.whole_logits:
-        logits += 2 * asked * model.vocab_size * size  # what the head gave, and what was made of it
-    return Footprint(resident, training, evaluation=training["optimizer"] + states + logits)
+        logits += 2 * asked * model.vocab_size * width.matrices  # what the head gave, and what was made of it
+    evaluation = training["optimizer"] + states + max(copied, head + logits)
+    return Footprint(resident, training, evaluation)
 
 
-def layer_bytes(config: RunConfig, model: Transformer, length: int, size: int, liger: bool, fused: bool) -> float:
-    """Bytes per token that one layer keeps for its backward pass, `size` bytes a number.
+def widths(setting: Setting) -> Widths:
+    """Bytes of the numbers of a training; without autocast a layer computes in the type of its weights."""
+    autocast = setting.precision is not Precision.fp32
+    matrices, adapter = (2, 2) if autocast else (setting.weight_bytes, 4)
+    return Widths(matrices, setting.weight_bytes, adapter)
+
+
+def layer_bytes(config: RunConfig, model: Transformer, length: int, width: Widths, liger: bool, fused: bool) -> float:
+    """Bytes per token that one layer keeps for its backward pass.
 
     Args:
         length: tokens of a row.
@@ -205,24 +252,26 @@ def layer_bytes(config: RunConfig, model: Transformer, length: int, size: int, l
     queries, keys = model.heads * model.head_dim, model.kv_heads * model.head_dim
     numbers = 2.0 * queries + 2 * keys  # queries, keys, values, output
     numbers += 2 * model.intermediate_size  # gate and up
-    numbers += config.lora.r * len(targets(model, config.lora)) / model.layers
+    adapter = config.lora.r * len(targets(model, config.lora)) / model.layers
     # Without fused kernels a norm keeps its input in float32, and the feed-forward layer its activation as well.
-    norms = 2 * model.hidden_size * (size if liger or unsloth else 4)
+    norms = 2 * model.hidden_size * (width.stream if liger or unsloth else 4)
     if not (liger or unsloth):
         numbers += model.intermediate_size
     if unsloth:
         numbers += queries + 2 * keys  # before their rotation
-    numbers += adapter_inputs(config, model, shared=fused or unsloth or size == 4, recomputed=unsloth)
+    shared = fused or unsloth or width.matrices == 4  # else each layer makes a copy of another type
+    adapter += adapter_inputs(config, model, width.adapter, shared, recomputed=unsloth)
     scores = 4.0 * model.heads
     if config.model.attention is Attention.eager:
-        scores += 2 * model.heads * length * size
-    return numbers * size + norms + scores
+        scores += 2 * model.heads * length * width.matrices
+    return numbers * width.matrices + adapter * width.adapter + norms + scores
 
 
-def adapter_inputs(config: RunConfig, model: Transformer, shared: bool, recomputed: bool) -> float:
+def adapter_inputs(config: RunConfig, model: Transformer, size: int, shared: bool, recomputed: bool) -> float:
     """Numbers per token that the LoRA matrices of one layer keep of their inputs, after dropout where there is one.
 
     Args:
+        size: bytes of one.
         shared: layers with the same input keep it once.
         recomputed: the feed-forward layer's inner activation is made again in the backward pass.
     """
@@ -236,7 +285,7 @@ def adapter_inputs(config: RunConfig, model: Transformer, shared: bool, recomput
             continue  # attention keeps it anyway
         if last == "down_proj" and recomputed:
             continue
-        inputs[key] = columns * (1.5 if config.lora.dropout else 1)  # and dropout's mask, a byte each
+        inputs[key] = columns * (1 + 1 / size if config.lora.dropout else 1)  # and dropout's mask, a byte each
     return sum(inputs.values()) / model.layers
 
 
@@ -247,15 +296,15 @@ def passing_bytes(config: RunConfig, model: Transformer, size: int) -> float:
     return size * 2 * model.intermediate_size
 
 
-def loss_bytes(config: RunConfig, model: Transformer, tokens: int, size: int, liger: bool) -> float:
+def loss_bytes(config: RunConfig, model: Transformer, tokens: int, width: Widths, liger: bool) -> float:
     """Bytes of the logits that are there at a time, and of what the loss keeps of the last layer."""
-    last = tokens * model.hidden_size * size
+    last = tokens * model.hidden_size * width.stream
     if config.backend.name is BackendName.unsloth:
         return last + UNSLOTH_LOSS_BYTES
     chunk = TRL_LOSS_CHUNK
     if liger:  # ops/fused_linear_cross_entropy.py: as many rows as make the logits as large as the hidden states
         chunk = 2 ** math.ceil(math.log2(math.ceil(tokens / math.ceil(model.vocab_size / model.hidden_size))))
-    return last + min(chunk, tokens) * model.vocab_size * (size + 4)
+    return last + min(chunk, tokens) * model.vocab_size * (width.matrices + 4)
 
 
 def optimizer_bytes(name: OptimizerName) -> float:
@@ -285,27 +334,47 @@ def changes_that_fit(
         shorter = Longest(min(rows.training, most), min(rows.held_out, most))
         return estimate(changed, model, shorter, setting)
 
+    def fits(changed: RunConfig) -> bool:
+        return footprint_of(changed).total() <= free and not faults_of(changed)
+
     alone = []
     for smaller in SMALLER:
         step = smaller(config)
         while step is not None:
             text, changed = step
-            if footprint_of(changed).total() <= free:
+            if fits(changed):
                 alone.append(Change(text, footprint_of(changed)))
                 break
             step = smaller(changed)
     if alone:
         return alone[:3]
-    changed = config
-    texts: list[str] = []
+    times: dict[Smaller, int] = dict.fromkeys(SMALLER, 0)
     for smaller in SMALLER:
-        last = None
-        while (step := smaller(changed)) is not None:
-            last, changed = step
-            if footprint_of(changed).total() <= free:
-                return [Change(" ".join([*texts, last]), footprint_of(changed))]
-        texts += [] if last is None else [last]
+        _, changed = made_smaller(config, times)
+        while (step := smaller(changed)) is not None and not faults_of(step[1]):
+            _, changed = step
+            times[smaller] += 1
+            if fits(changed):
+                for other in times:  # one that was taken before, and does nothing beside the later ones
+                    fewer = times | {other: 0}
+                    if fits(made_smaller(config, fewer)[1]):
+                        times = fewer
+                text, changed = made_smaller(config, times)
+                return [Change(text, footprint_of(changed))]
     return []
+
+
+def made_smaller(config: RunConfig, times: Mapping[Smaller, int]) -> tuple[str, RunConfig]:
+    """The overrides that make each change as many `times` as there are, and `config` with them."""
+    texts = []
+    for smaller, count in times.items():
+        text = None
+        for _ in range(count):
+            step = smaller(config)
+            assert step is not None, "no change depends on another one"
+            text, config = step
+        texts += [] if text is None else [text]
+    return " ".join(texts), config
 
 
 def recompute(config: RunConfig) -> tuple[str, RunConfig] | None:
@@ -348,10 +417,10 @@ def quantise(config: RunConfig) -> tuple[str, RunConfig] | None:
 def halve_length(config: RunConfig) -> tuple[str, RunConfig] | None:
     """Rows of half the length at most."""
     length = config.model.max_length // 2
-    if length < 256:
+    if length < 256 or config.data.on_too_long is Truncation.error:
         return None
     return f"model.max_length={length}", replace(config, model=replace(config.model, max_length=length))
 
 
 # Those that leave the training what it is come first.
-SMALLER = (recompute, halve_batch, halve_held_out_batch, quantise, halve_length)
+SMALLER: tuple[Smaller, ...] = (recompute, halve_batch, halve_held_out_batch, quantise, halve_length)

@@ -10,7 +10,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -130,15 +130,21 @@ def scratch_below(cache_dir: Path) -> Iterator[Path]:
     from filelock import FileLock, Timeout
 
     cache_dir.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as held:
-        # A folder without a living owner is one whose lock can be had; none is made or looked at in between.
-        with FileLock(cache_dir / "rehearsals.lock"):
-            for left in cache_dir.glob("rehearsal-*"):
-                with suppress(Timeout), FileLock(left / ".lock", timeout=0):
-                    shutil.rmtree(left)
-            folder = Path(held.enter_context(tempfile.TemporaryDirectory(dir=cache_dir, prefix="rehearsal-")))
-            held.enter_context(FileLock(folder / ".lock"))
+    # One process at a time makes, removes or looks for folders: one without a living owner has a lock that can be had.
+    in_turn = FileLock(cache_dir / "rehearsals.lock")
+    with in_turn:
+        for left in cache_dir.glob("rehearsal-*"):
+            with suppress(Timeout), FileLock(left / ".lock", timeout=0):
+                shutil.rmtree(left)
+        folder = Path(tempfile.mkdtemp(dir=cache_dir, prefix="rehearsal-"))
+        alive = FileLock(folder / ".lock")
+        alive.acquire()
+    try:
         yield folder
+    finally:
+        with in_turn:
+            shutil.rmtree(folder)
+            alive.release()
 
 
 def short(config: RunConfig, directory: Path) -> RunConfig:

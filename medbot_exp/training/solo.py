@@ -5,6 +5,7 @@ step named when the loss leaves the numbers, checkpoints that count only when wh
 """
 
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -137,6 +138,22 @@ class Trainer(SFTTrainer):
         return metrics
 
 
+@contextmanager
+def environment_kept() -> Iterator[None]:
+    """Have the process's environment as it was before the body.
+
+    Unsloth's trainer puts its precision there (ACCELERATE_MIXED_PRECISION), where the next run's would find it.
+    """
+    kept = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - kept.keys():
+            del os.environ[name]
+        os.environ.update(kept)
+
+
+@environment_kept()
 def train(
     training: Training,
     directory: RunDirectory,

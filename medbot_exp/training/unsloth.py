@@ -4,12 +4,14 @@ Its import changes transformers, peft and trl for the whole process, so `begin` 
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medbot_exp import lora, model
-from medbot_exp.config import Attention, LoraInit, ModelConfig, Quantization, RunConfig
-from medbot_exp.errors import ConfigError, ModelError, first_line
+from medbot_exp.config import ModelConfig, Quantization, RunConfig
+from medbot_exp.errors import ConfigError, MedbotError, ModelError, first_line, resource_error
 
 if TYPE_CHECKING:
     import torch
@@ -17,10 +19,27 @@ if TYPE_CHECKING:
 
 
 def begin(cache_dir: Path) -> None:
-    """Import Unsloth; what it compiles goes below `cache_dir`, not into the working directory."""
+    """Import Unsloth; what it compiles goes below `cache_dir`, not into the working directory.
+
+    Raises:
+        ConfigError: it does not load here.
+    """
     os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(cache_dir / "unsloth"))
     os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")  # it asks the hub for a file, to be counted
-    import unsloth  # noqa: F401
+    remedy = 'install the versions of pip install ".[unsloth]", or use backend=peft'
+    with wrapped(ConfigError, "backend=unsloth must load", remedy):
+        import unsloth  # noqa: F401
+
+
+@contextmanager
+def wrapped(kind: type[MedbotError], rule: str, remedy: str) -> Iterator[None]:
+    """Where Unsloth fails in the body, raise a `kind` of `rule` and `remedy`; want of memory or space passes."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, MedbotError) or resource_error(error) is not None:
+            raise
+        raise kind(f"{rule}, but: {type(error).__name__}: {first_line(error)}; {remedy}") from error
 
 
 def reader(config: RunConfig) -> model.Reader:
@@ -29,7 +48,11 @@ def reader(config: RunConfig) -> model.Reader:
     def read(wanted: ModelConfig, directory: Path, dtype: "torch.dtype", device: "torch.device") -> "PreTrainedModel":
         from unsloth import FastLanguageModel
 
-        try:
+        with wrapped(
+            ModelError,
+            f"{directory} must hold a causal language model that Unsloth knows",
+            "backend=peft takes any that transformers knows",
+        ):
             loaded, _ = FastLanguageModel.from_pretrained(
                 model_name=str(directory),
                 max_seq_length=wanted.max_length,
@@ -41,11 +64,6 @@ def reader(config: RunConfig) -> model.Reader:
                 use_gradient_checkpointing=checkpointing(config),
                 random_state=config.seed,
             )
-        except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
-            raise ModelError(
-                f"{directory} must hold a causal language model that Unsloth knows, but: {first_line(error)}; "
-                "backend=peft takes any that transformers knows"
-            ) from error
         return loaded
 
     return read
@@ -56,56 +74,27 @@ def attach(base: "PreTrainedModel", config: RunConfig) -> Any:
 
     Raises:
         ConfigError: a target module that the model does not have.
+        ModelError: Unsloth fails at it.
     """
     from unsloth import FastLanguageModel
 
     lora.check_targets(base, config.lora)
     options = lora.peft_config(config.lora)
-    return FastLanguageModel.get_peft_model(
-        base,
-        r=options.r,
-        lora_alpha=options.lora_alpha,
-        lora_dropout=options.lora_dropout,
-        target_modules=config.lora.target_modules,
-        use_rslora=options.use_rslora,
-        init_lora_weights=options.init_lora_weights,
-        use_gradient_checkpointing=checkpointing(config),
-        random_state=config.seed,
-    )
+    rule = "Unsloth must take the model with the adapter of `lora`"
+    with wrapped(ModelError, rule, "use lora=all_linear, or backend=peft"):
+        return FastLanguageModel.get_peft_model(
+            base,
+            r=options.r,
+            lora_alpha=options.lora_alpha,
+            lora_dropout=options.lora_dropout,
+            target_modules=config.lora.target_modules,
+            use_rslora=options.use_rslora,
+            init_lora_weights=options.init_lora_weights,
+            use_gradient_checkpointing=checkpointing(config),
+            random_state=config.seed,
+        )
 
 
 def checkpointing(config: RunConfig) -> str | bool:
     """What Unsloth calls our choice: its own kind keeps the activations in the host's memory."""
     return "unsloth" if config.trainer.gradient_checkpointing else False
-
-
-def refuse(config: RunConfig) -> None:
-    """Raise a ConfigError for what `config` asks for that Unsloth's kernels cannot do, by name."""
-    lacking = [
-        (config.lora.dora, "lora.dora=true", "trains through PEFT's own code there", "lora.dora=false"),
-        (
-            config.model.path is None and config.model.architecture is not None,
-            f"model={config.model.name}",
-            "has no files that Unsloth could read",
-            "a model of the hub or model=directory",
-        ),
-        (
-            config.lora.init in (LoraInit.pissa, LoraInit.olora),
-            f"lora.init={config.lora.init.name}",
-            "changes the frozen weights, which are read again for it",
-            "lora.init=default",
-        ),
-        (
-            config.model.attention is not Attention.sdpa,
-            f"model.attention={config.model.attention.name}",
-            "is not what Unsloth runs, which chooses itself",
-            "model.attention=sdpa",
-        ),
-    ]
-    faults = [
-        f"backend=unsloth cannot have {setting}, which {why}; use {instead}, or backend=peft"
-        for wanted, setting, why, instead in lacking
-        if wanted
-    ]
-    if faults:
-        raise ConfigError("\n".join(faults))

@@ -2,7 +2,8 @@
 
 Each run is a process of its own, one after another: backend=unsloth and a plain Unsloth script, backend=peft and a
 plain TRL + PEFT script (bare_gpu.py), on the same rows of one length, LoRA of rank 16 on all linear layers, 8-bit
-AdamW, gradient checkpointing. Weights are random, of the true shapes: they serve for speed and memory.
+AdamW, gradient checkpointing. Weights are random, of the true shapes: they serve for speed and memory. Needs a CUDA
+GPU, bitsandbytes, and Unsloth unless --only=peft; with --gpus it compares backend=peft with itself, and no bare script.
 
 usage: python tests/benchmarks/gpu.py [--shape 8b] [--cases nf4:2x768,none:8x768] [--steps 12] [--only unsloth,peft]
        python tests/benchmarks/gpu.py --gpus 2 --cases none:8x768
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import time
 from datetime import datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +86,20 @@ def bf16_rate() -> float:
     return 2 * 8192**3 / statistics.median(times[3:]) / 1e12
 
 
+def installed(package: str) -> str:
+    """The version of `package`, or that it is none here."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
+
+
 def prepare(shape: str, folder: Path) -> None:
     """The card, the versions and the rate on standard output; the model in `folder`. In a process that ends."""
     import torch
 
     packages = ("torch", "transformers", "trl", "peft", "unsloth", "bitsandbytes", "liger-kernel")
-    known = ", ".join(f"{name} {version(name)}" for name in packages)
+    known = ", ".join(f"{name} {installed(name)}" for name in packages)
     print(f"{torch.cuda.get_device_name()}; {known}; bf16 matrix product {bf16_rate():.0f} TFLOP/s")
     make_model(shape, folder)
 

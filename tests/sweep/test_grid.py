@@ -1,13 +1,15 @@
 """A grid as a user meets it: looked at as a whole, run to its end, told in one table."""
 
 import json
+from contextlib import nullcontext
 
 import pytest
+import torch
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
-from medbot_exp.errors import DataError, RunDirectoryError, TrialError
-from medbot_exp.sweep.grid import claim, raise_failures
+from medbot_exp.errors import ConfigError, DataError, RunDirectoryError, TrialError
+from medbot_exp.sweep.grid import claim, raise_failures, refuse_machine
 
 QUICK = (
     "model=tiny",
@@ -17,6 +19,7 @@ QUICK = (
     "trainer.samples=0",
     "benchmark=[]",
 )
+FLAGS = ("single_word", "lstrip", "rstrip", "normalized")  # of a token in tokenizer.json
 
 
 def test_grid_runs_every_point_in_its_own_directory_and_ends_in_a_table(run_cli, tmp_path):
@@ -61,6 +64,35 @@ def test_points_are_looked_at_before_any_of_them_runs(run_cli, tmp_path):
     assert finished.status == 2
     assert finished.stderr.count("lora.r=0") == 1 and finished.stderr.count("none at none.csv") == 1
     assert not (tmp_path / "multirun").exists()
+
+
+def test_what_trials_lack_of_this_machine_is_told_before_any_of_them_runs(run_cli, tmp_path):
+    save_model(tmp_path / "model")
+    words = ("model=directory", "model.path=model", "optimizer=adamw,adamw_8bit", "trainer.precision=auto,fp16")
+    finished = run_cli("-m", *QUICK[1:], *words, "study=grid", env={"CUDA_VISIBLE_DEVICES": ""})
+    assert finished.status == 2
+    told = ("optimizer.name=adamw_8bit needs a CUDA GPU", "trainer.precision=fp16 needs a CUDA GPU", "must pad with")
+    assert [finished.stderr.count(words) for words in told] == [1, 1, 1], finished.stderr
+    assert not (tmp_path / "multirun").exists()
+
+
+def save_model(directory):
+    """A model's directory, as far as it is looked at before a run: the end token is its only special one, and pads."""
+    tokenizer = {"version": "1.0", "model": {"type": "WordLevel", "vocab": {"<end>": 0, "yes": 1}, "unk_token": "yes"}}
+    tokenizer["added_tokens"] = [{"id": 0, "content": "<end>", "special": True} | dict.fromkeys(FLAGS, False)]
+    directory.mkdir()
+    (directory / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (directory / "tokenizer_config.json").write_text('{"eos_token": "<end>", "pad_token": "<end>"}')
+    (directory / "config.json").write_text('{"vocab_size": 300}')
+    (directory / "model.safetensors").touch()
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_another_machine_may_have_the_gpu(compose, here):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(ConfigError, match="needs a CUDA GPU, but there is none") if here else nullcontext():
+        refuse_machine(compose("model=tiny", "trainer.precision=fp16"), here)
 
 
 def test_batches_of_hydras_own_key_are_run_one_after_another(run_cli, tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 
 from medbot_exp.errors import ConfigError
-from medbot_exp.sweep.launch_local import THREAD_VARIABLES, cores, slots_for, visible_gpus
+from medbot_exp.sweep.launch_local import THREAD_VARIABLES, cores, slots_for
 
 
 @pytest.fixture(autouse=True)
@@ -27,9 +27,3 @@ def test_each_process_has_a_gpu_of_its_own():
     assert [slot["CUDA_VISIBLE_DEVICES"] for slot in slots_for(2, ["3", "GPU-5", "7"])] == ["3", "GPU-5"]
     with pytest.raises(ConfigError, match="n_jobs=2 and 1 of them; use hydra.sweeper.n_jobs=1"):
         slots_for(2, ["0"])
-
-
-@pytest.mark.parametrize("named, gpus", [("", []), ("-1", []), ("1, GPU-5", ["1", "GPU-5"])])
-def test_gpus_are_those_that_the_environment_names(monkeypatch, named, gpus):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
-    assert visible_gpus() == gpus

@@ -107,8 +107,8 @@ def test_plan_is_of_what_this_machine_runs_with(compose, tmp_path, overrides, se
     ],
 )
 def test_plan_for_elsewhere_is_of_what_a_gpu_runs_with(compose, tmp_path, overrides, setting):
-    config = compose("model=tiny", *overrides)
-    made = plan_elsewhere(config, outline(config.model, tmp_path), Longest(64, 64))
+    config = compose("model=directory", "model.path=model", *overrides)
+    made = plan_elsewhere(config, outline(compose("model=tiny").model, tmp_path), Longest(64, 64))
     assert (made.setting, made.free, made.fits()) == (setting, None, True)
 
 

@@ -65,3 +65,8 @@ def test_kernels_are_asked_for_where_they_were_chosen(compose, asked, use):
     assert asked(config, replace(PLAIN, liger=chosen)).use_liger_kernel is use
     assert asked(config, replace(PLAIN, padding_free=chosen)).padding_free is use
     assert asked(config, replace(PLAIN, padding_free=None)).padding_free is None  # as bare Unsloth is given it
+
+
+def test_precision_is_the_configs_whatever_the_environment_says(compose, asked, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    assert asked(compose("model=tiny")).mixed_precision == "no"

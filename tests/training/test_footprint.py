@@ -3,10 +3,13 @@
 from dataclasses import replace
 
 import pytest
+import torch
 from peft import get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from medbot_exp import lora
 from medbot_exp.config import Precision
+from medbot_exp.device import step_dtype
 from medbot_exp.lora import peft_config
 from medbot_exp.training import footprint
 from medbot_exp.training.footprint import GIB, Longest, Setting
@@ -86,6 +89,52 @@ def test_plan_is_within_15_percent_of_the_measured_peak(
     )
     plan = planned(config, shapes[model], Longest(length, 1))
     assert (sum(plan.resident.values()) + sum(plan.training.values())) / GIB == pytest.approx(gib, rel=0.15)
+
+
+def saved_bytes(config, layers, dtype, precision):
+    """Bytes that the decoder of a small Llama keeps for its backward pass of 2 x 64 tokens, its parameters left out."""
+    shape = LlamaConfig(**SMALL, num_hidden_layers=layers)
+    model = lora.attach(AutoModelForCausalLM.from_config(shape).to(dtype), config.lora).train()
+    if config.trainer.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+        model.enable_input_require_grads()
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept = {}  # each tensor, so that its place is not given to another
+
+    def keep(tensor):
+        if tensor.untyped_storage().data_ptr() not in own:
+            kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    autocast = torch.autocast("cpu", step_dtype(precision), enabled=precision is not Precision.fp32)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast:
+        model.base_model.model.model(input_ids=torch.arange(128).view(2, 64), use_cache=False)
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+SMALL = {
+    "hidden_size": 128,
+    "intermediate_size": 512,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 1000,
+}
+
+
+@pytest.mark.parametrize("recomputed", [False, True])
+@pytest.mark.parametrize("precision", [Precision.bf16, Precision.fp32])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_another_layer_keeps_what_torch_says_in_each_type(recipe, dtype, precision, recomputed):
+    config = recipe("lora.r=4", "trainer.batch_size=2", f"trainer.gradient_checkpointing={str(recomputed).lower()}")
+    setting = Setting(precision, weight_bytes=dtype.itemsize, cuda=False, liger=False)
+    planned = [
+        footprint.estimate(
+            config, footprint.transformer(LlamaConfig(**SMALL, num_hidden_layers=layers)), Longest(64, 1), setting
+        ).training["activations"]
+        for layers in (2, 3)
+    ]
+    measured = [saved_bytes(config, layers, dtype, precision) for layers in (2, 3)]
+    assert planned[1] - planned[0] == pytest.approx(measured[1] - measured[0], rel=0.03)
 
 
 @pytest.mark.parametrize(
@@ -190,6 +239,25 @@ class TestChangesThatFit:
         (change,) = self.asked(recipe("trainer.batch_size=4"), shapes["8b"], 8)
         assert change.startswith("trainer.gradient_checkpointing=true ") and "model.quantization=nf4" in change
         assert change.count("trainer.batch_size") == 1
+
+    def test_of_several_each_one_is_needed(self, recipe, shapes):
+        config = recipe("trainer.batch_size=4", "trainer.eval_batch_size=64", "model.max_length=2048")
+        (change,) = self.asked(config, shapes["8b"], 8)
+        overrides = change.split()
+        batch = [word for word in overrides if word.startswith(("trainer.batch_size", "trainer.gradient_acc"))]
+        for left_out in [[word] for word in overrides if word not in batch] + ([batch] if batch else []):
+            rest = [word for word in overrides if word not in left_out]
+            changed = recipe("trainer.batch_size=4", "trainer.eval_batch_size=64", "model.max_length=2048", *rest)
+            most = changed.model.max_length
+            rows = Longest(min(2048, most), min(512, most))
+            assert planned(changed, shapes["8b"], rows).gib() > 8, left_out
+
+    @pytest.mark.parametrize(
+        "override, word", [("lora.init=pissa", "nf4"), ("data.on_too_long=error", "model.max_length")]
+    )
+    def test_are_none_that_the_run_would_refuse(self, recipe, shapes, override, word):
+        for free in range(6, 60, 2):
+            assert word not in " ".join(self.asked(recipe(override, "trainer.batch_size=8"), shapes["8b"], free))
 
     def test_are_none_where_nothing_is_enough(self, recipe, shapes):
         assert self.asked(recipe(), shapes["8b"], 4) == []

@@ -50,7 +50,7 @@ def test_rows_are_laid_end_to_end_where_attention_keeps_them_apart(
 
 
 def test_layout_of_batches_is_left_to_unsloth(compose):
-    config = compose("backend=unsloth", "model=directory", "model.path=model", "model.attention=flash_attention_2")
+    config = compose("backend=unsloth", "model=directory", "model.path=model")
     assert choose_padding_free(config, "llama", 1) is None
 
 

@@ -1,6 +1,7 @@
 """A rehearsal times the run's own training step, on few layers."""
 
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -59,3 +60,16 @@ def test_scratch_of_killed_processes_goes_and_that_of_others_stays(tmp_path):
         assert folder.is_dir()
         assert sorted(path.name for path in tmp_path.glob("rehearsal-*")) == sorted(["rehearsal-alive", folder.name])
     assert not folder.exists() and (tmp_path / "rehearsal-alive").is_dir()
+
+
+def test_scratch_of_many_at_a_time_is_each_ones_own(tmp_path):
+    def rehearse_often(number):
+        for _ in range(10):
+            with rehearsal.scratch_below(tmp_path) as folder:
+                for part in range(200):  # takes a while to remove
+                    (folder / f"{part}").write_text(f"{number}")
+                assert {(folder / f"{part}").read_text() for part in range(200)} == {f"{number}"}
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(rehearse_often, range(4)))
+    assert list(tmp_path.glob("rehearsal-*")) == []

@@ -1,6 +1,8 @@
 """Training of one adapter: reproducible, resumable to the bit, and honest about losses that leave the numbers."""
 
+import os
 import signal
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -110,6 +112,23 @@ def test_another_seed_gives_other_losses(config, tmp_path):
     _, _, first = fit(config, tmp_path / "first")
     _, _, second = fit(replace(config, seed=1), tmp_path / "second")
     assert losses(first) != losses(second)
+
+
+@pytest.mark.parametrize("lr", [1.0e-2, 1.0e30])  # it ends, it diverges
+def test_what_libraries_put_into_the_environment_ends_with_the_training(config, tmp_path, monkeypatch, lr):
+    monkeypatch.setenv("SET_BEFORE", "as it was")
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    init = solo.Trainer.__init__
+
+    def as_unsloths(trainer, *arguments, **keywords):
+        init(trainer, *arguments, **keywords)
+        os.environ.update(ACCELERATE_MIXED_PRECISION="bf16", SET_BEFORE="changed")
+
+    monkeypatch.setattr(solo.Trainer, "__init__", as_unsloths)
+    config.optimizer.lr = lr
+    with nullcontext() if lr < 1 else pytest.raises(DivergenceError):
+        fit(config, tmp_path / "run")
+    assert "ACCELERATE_MIXED_PRECISION" not in os.environ and os.environ["SET_BEFORE"] == "as it was"
 
 
 def test_first_loss_is_the_mean_over_completion_tokens(config, tmp_path):

@@ -1,13 +1,16 @@
-"""Training through Unsloth: what it cannot do is refused by name, and it learns from the tokens that PEFT does."""
+"""Training through Unsloth: what fails in it is told, and it learns from the tokens that PEFT does."""
 
 import json
 import shutil
 import sys
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import pytest
+import torch
 
-from medbot_exp.errors import ConfigError
+from medbot_exp.errors import ConfigError, ModelError
+from medbot_exp.model import byte_tokenizer, random_llama
 from medbot_exp.rundir import RunDirectory, read_jsonl
 from medbot_exp.training import backend, unsloth
 
@@ -38,27 +41,6 @@ Path(file).write_text(json.dumps(batches))
 """
 
 
-@pytest.mark.parametrize(
-    "overrides, words",
-    [
-        (["lora.dora=true"], ["lora.dora=true", "use lora.dora=false"]),
-        (["lora.init=pissa"], ["lora.init=pissa"]),
-        (["model.attention=eager"], ["model.attention=eager", "use model.attention=sdpa"]),
-        (["model=tiny"], ["model=tiny", "no files"]),
-        (["lora.dora=true", "model.attention=eager"], ["lora.dora=true", "model.attention=eager"]),
-    ],
-)
-def test_what_its_kernels_cannot_do_is_refused_by_name(compose, overrides, words):
-    with pytest.raises(ConfigError) as caught:
-        unsloth.refuse(compose("backend=unsloth", *overrides))
-    assert [word for word in words if word not in str(caught.value)] == []
-    assert all("or backend=peft" in line for line in str(caught.value).splitlines())
-
-
-def test_the_recipe_is_taken(compose):
-    unsloth.refuse(compose("+experiment=medbot"))
-
-
 def test_a_process_has_the_libraries_in_one_way_alone(compose, tmp_path, monkeypatch):
     import transformers  # noqa: F401  # as a run before this one has
 
@@ -67,6 +49,50 @@ def test_a_process_has_the_libraries_in_one_way_alone(compose, tmp_path, monkeyp
     monkeypatch.setitem(sys.modules, "unsloth", object())
     with pytest.raises(ConfigError, match="backend=peft in a process that has Unsloth's changes"):
         backend.begin(compose("backend=peft").backend.name, tmp_path)
+
+
+class Failing:
+    """Stands in for unsloth.FastLanguageModel where it fails."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def from_pretrained(self, **settings):
+        raise self.error
+
+    def get_peft_model(self, *arguments, **settings):
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [TypeError("Unsloth: no"), NotImplementedError("Unsloth: no"), AssertionError()])
+def test_what_fails_inside_of_it_is_told_with_a_remedy_and_its_cause(compose, tmp_path, monkeypatch, error):
+    monkeypatch.setitem(sys.modules, "unsloth", SimpleNamespace(FastLanguageModel=Failing(error)))
+    config = compose("backend=unsloth", "model=directory", "model.path=model", "lora.target_modules=[q_proj]")
+    with pytest.raises(ModelError, match=rf"that Unsloth knows, but: {type(error).__name__}.*; backend=peft") as caught:
+        unsloth.reader(config)(config.model, tmp_path, torch.bfloat16, torch.device("cpu"))
+    assert caught.value.__cause__ is error
+    base = random_llama(compose("model=tiny").model.architecture, byte_tokenizer(), "sdpa")
+    with pytest.raises(ModelError, match=r"the adapter of `lora`, but: .*; use lora=all_linear, or backend") as caught:
+        unsloth.attach(base, config)
+    assert caught.value.__cause__ is error
+
+
+def test_want_of_memory_inside_of_it_stays_what_it_is(compose, tmp_path, monkeypatch):
+    full = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    monkeypatch.setitem(sys.modules, "unsloth", SimpleNamespace(FastLanguageModel=Failing(full)))
+    config = compose("backend=unsloth", "model=directory", "model.path=model")
+    with pytest.raises(torch.OutOfMemoryError):
+        unsloth.reader(config)(config.model, tmp_path, torch.bfloat16, torch.device("cpu"))
+
+
+def test_import_that_fails_is_told(tmp_path, monkeypatch):
+    (tmp_path / "unsloth.py").write_text("raise NotImplementedError('Unsloth cannot find any torch accelerator')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "unsloth", raising=False)
+    for name in ("UNSLOTH_COMPILE_LOCATION", "UNSLOTH_DISABLE_STATISTICS"):
+        monkeypatch.setenv(name, "")  # and taken away again
+    with pytest.raises(ConfigError, match=r"must load, but: NotImplementedError: Unsloth cannot find .*; install the"):
+        unsloth.begin(tmp_path)
 
 
 @pytest.fixture

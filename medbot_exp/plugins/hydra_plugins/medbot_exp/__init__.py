@@ -180,7 +180,8 @@ class LocalLauncher(Launcher):
 
     def pool(self, n_jobs: int, timeout_seconds: float | None) -> Any:
         """Processes for this launcher's task, `n_jobs` at a time."""
-        from medbot_exp.sweep.launch_local import Pool, slots_for, visible_gpus
+        from medbot_exp.device import visible_gpus
+        from medbot_exp.sweep.launch_local import Pool, slots_for
 
         slots = slots_for(n_jobs, visible_gpus())
         logs = Path(str(self.config.hydra.sweep.dir)) / "logs"
