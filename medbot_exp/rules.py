@@ -134,7 +134,11 @@ def faults_of(config: RunConfig) -> list[str]:
         *(unsloth_rules(config) if config.backend.name is BackendName.unsloth else ()),
         *tracking_rules(config.tracking),
         *objective_rules(config.objective, objectives_of(config)),
-        *(rule for name, benchmark in config.benchmark.items() for rule in benchmark_rules(name, benchmark)),
+        *(
+            rule
+            for name, benchmark in config.benchmark.items()
+            for rule in benchmark_rules(name, benchmark, config.task.name)
+        ),
         *counting_rules(config),
         *(
             Rule(f"`{key}` must not be empty", bool(value), {key: repr(value)}, f"leave out {key}=, or give a value")
@@ -474,7 +478,7 @@ def objective_rules(objective: ObjectiveConfig, metrics: list[str]) -> Iterator[
     )
 
 
-def benchmark_rules(name: str, benchmark: BenchmarkConfig) -> Iterator[Rule]:
+def benchmark_rules(name: str, benchmark: BenchmarkConfig, task: TaskName) -> Iterator[Rule]:
     """Ranges of the numbers of the benchmark `name`, and what its way to ask goes with."""
     key = f"benchmark.{name}"
     counted = {
@@ -506,6 +510,12 @@ def benchmark_rules(name: str, benchmark: BenchmarkConfig) -> Iterator[Rule]:
         benchmark.engine is not Engine.vllm or benchmark.method is Method.generate,
         {f"{key}.engine": benchmark.engine.name, f"{key}.method": benchmark.method.name},
         f"use {key}.method=generate",
+    )
+    yield Rule(
+        "while it trains, a model answers as it is, without vLLM",
+        benchmark.engine is not Engine.vllm or task is TaskName.evaluate,
+        {f"{key}.engine": benchmark.engine.name, "task": task.name},
+        f"use {key}.engine=auto, and evaluate the run by task=evaluate",
     )
     yield Rule(
         "lm-evaluation-harness's words ask for an answer without a thought, and measure it",

@@ -271,3 +271,12 @@ def test_unsloth_is_told_of_with_all_other_faults(compose):
     assert len(faults_of(changed(compose(*UNSLOTH), values))) == 3
     (fault,) = faults_of(changed(compose("model=tiny"), {"backend.name": BackendName.unsloth}))
     assert "reads its model from files, but got model=tiny" in fault
+
+
+def test_vllm_writes_for_an_evaluation_alone(compose):
+    words = ("benchmark=[medqa]", "benchmark.medqa.engine=vllm")
+    compose("task=evaluate", *words)
+    with pytest.raises(ConfigError, match="benchmark.medqa.engine=vllm task=train; use benchmark.medqa.engine=auto"):
+        compose(*words)
+    with pytest.raises(ConfigError, match="engine=vllm benchmark.medqa.method=loglikelihood; use .*method=generate"):
+        compose("task=evaluate", *words, "benchmark.medqa.method=loglikelihood")

@@ -6,7 +6,7 @@ our own process: alone there does it go through the same requests in the same or
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import packages_distributions, version
@@ -138,6 +138,16 @@ class Vllm:
 def version_of_vllm() -> str:
     """The version of the installed package, whichever build of it that is; nothing heavy is imported."""
     return version(packages_distributions()["vllm"][0])
+
+
+def refuse_without_vllm(benchmarks: Mapping[str, BenchmarkConfig]) -> None:
+    """Raise a ConfigError where one of `benchmarks` wants vLLM, which is not installed."""
+    wanted = [f"benchmark.{name}.engine=vllm" for name, each in benchmarks.items() if each.engine is Engine.vllm]
+    if wanted and find_spec("vllm") is None:
+        raise ConfigError(
+            f"{' '.join(wanted)} needs the package vllm, which is not installed: pip install vllm, "
+            "or use engine=transformers"
+        )
 
 
 def answered_by_vllm(

@@ -22,7 +22,7 @@ from medbot_exp.evaluation.examine import longest, plain
 from medbot_exp.evaluation.generate import end_tokens
 from medbot_exp.evaluation.measure import Answers, Examiner, compared
 from medbot_exp.evaluation.paper import Paper, read_tests
-from medbot_exp.evaluation.vllm import Server, Vllm, answered_by_vllm
+from medbot_exp.evaluation.vllm import Server, Vllm, answered_by_vllm, refuse_without_vllm
 from medbot_exp.lora import restore, saved_digest
 from medbot_exp.model import Located, Outline, generation_config, locate, outline
 from medbot_exp.processes import ALONE
@@ -87,6 +87,7 @@ def run(config: RunConfig, directory: rundir.RunDirectory, hydra_files: rundir.H
     subject = subject_of(config, directory, hydra_files)
     refuse_conflicts(subject.config, ALONE)
     refuse_lacking(subject.config)
+    refuse_without_vllm(subject.config.benchmark)
     mode = decide_mode(config.tracking) if config.tracking.name is TrackingName.wandb else None
     device = find_device()
     refuse_unfit(subject.config, device)

