@@ -156,10 +156,10 @@ def mcnemar(only_first: int, only_second: int) -> tuple[float, float]:
     discordant, fewer = only_first + only_second, min(only_first, only_second)
     if discordant == 0:
         return 1.0, 1.0
-    exact = min(1.0, 2 * float(stats.binom.cdf(fewer, discordant, 0.5)))
-    if only_first == only_second:
-        return 1.0, 1 - float(stats.binom.pmf(fewer, discordant, 0.5))
-    return exact, exact - float(stats.binom.pmf(fewer, discordant, 0.5))
+    at_least, seen = 2 * float(stats.binom.cdf(fewer, discordant, 0.5)), float(stats.binom.pmf(fewer, discordant, 0.5))
+    if only_first == only_second:  # both tails have the point that was seen, which counts once
+        return 1.0, 1 - seen / 2
+    return at_least, at_least - seen
 
 
 def flipped(sums: Any, seed: int) -> tuple[float, float]:

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
@@ -48,14 +47,28 @@ class TestIntervalOfGroups:
 
 
 @pytest.mark.parametrize("only_first, only_second", [(0, 0), (0, 1), (5, 5), (10, 21), (3, 0), (40, 22)])
-def test_mcnemar_is_that_of_statsmodels(only_first, only_second):
-    exact, mid = mcnemar(only_first, only_second)
+def test_exact_p_is_that_of_statsmodels(only_first, only_second):
     expected = reference_mcnemar([[9, only_first], [only_second, 9]], exact=True).pvalue
-    assert exact == pytest.approx(expected)
-    discordant, fewer = only_first + only_second, min(only_first, only_second)
-    both = 1 if only_first == only_second and discordant else 2  # tails that have the point that was seen
-    half = both * stats.binom.pmf(fewer, discordant, 0.5) / 2 if discordant else 0
-    assert mid == pytest.approx(exact - half if only_first != only_second or not discordant else 1 - 2 * half)
+    assert mcnemar(only_first, only_second)[0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "only_first, only_second, expected",
+    [
+        (0, 0, 1.0),
+        (1, 1, 0.75),  # 1 - 2/4 / 2
+        (5, 5, 0.876953125),  # 1 - 252/1024 / 2
+        (0, 1, 0.5),  # 2 * 1/2 - 1/2
+        (3, 0, 0.125),  # 2 * 1/8 - 1/8
+        (0, 5, 0.03125),
+        (1, 7, 0.0390625),  # 2 * 9/256 - 8/256: the table of 1 and 7 in Fagerland, Lydersen and Laake (2013)
+    ],
+)
+def test_mid_p_is_that_of_the_paper_and_of_all_signs(only_first, only_second, expected):
+    exact, mid = mcnemar(only_first, only_second)
+    assert mid == pytest.approx(expected)
+    signs = np.repeat([-1.0, 1.0], [only_first, only_second])
+    assert statistics.flipped(signs, seed=0) == pytest.approx((exact, mid))
 
 
 def test_groups_of_one_item_are_tested_as_items():
