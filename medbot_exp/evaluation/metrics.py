@@ -40,7 +40,8 @@ def metrics_of(predictions: Sequence[Prediction], seconds: float) -> dict[str, f
     """
     n = len(predictions)
     right = [prediction.correct for prediction in predictions]
-    interval = accuracy_interval(right, [prediction.group or prediction.id for prediction in predictions])
+    published = [published_id(prediction.id) for prediction in predictions]
+    interval = accuracy_interval(right, published, [prediction.group or prediction.id for prediction in predictions])
     states = Counter(prediction.state for prediction in predictions)
     missing = {state.name: states[state.name] / n for state in (State.unparsed, State.truncated, State.unclosed_think)}
     labels = Counter(prediction.label for prediction in predictions)

@@ -80,20 +80,26 @@ class Comparison:
     detectable: float
 
 
-def accuracy_interval(correct: Sequence[bool], groups: Sequence[Hashable]) -> Interval:
+def accuracy_interval(correct: Sequence[bool], items: Sequence[Hashable], groups: Sequence[Hashable]) -> Interval:
     """Wilson's interval (J. Am. Stat. Assoc. 22, 1927) of the share of right answers.
 
-    Where items share groups, the number of items is divided by the design effect, and Student's t with one degree of
-    freedom less than groups takes the normal's place (Korn and Graubard, Survey Methodology 24, 1998).
+    Where answers share groups, their effective number takes n's place: n over the design effect and over the square of
+    how much wider Student's t is than the normal (Korn and Graubard, Survey Methodology 24, 1998, who put it into
+    Clopper and Pearson's interval). Where all are right, or none, there is no design effect to see: then n is items.
+
+    Args:
+        items: which each is a turn of.
     """
     n, share = len(correct), float(np.mean(correct))
-    sums, sizes = by_group(np.asarray(correct, dtype=float), groups)
-    if len(sums) == n or len(sums) == 1:
-        return wilson(share, n, float(stats.norm.ppf((1 + LEVEL) / 2)))
+    normal = float(stats.norm.ppf((1 + LEVEL) / 2))
+    sums, sizes = by_group(np.asarray(correct, dtype=float), varying(items, groups))
     independent = share * (1 - share) / n
-    # A group cannot tell more than its items would alone.
-    effect = max(1.0, standard_error(sums, sizes)[0] ** 2 / independent) if independent else 1.0
-    return wilson(share, n / effect, float(stats.t.ppf((1 + LEVEL) / 2, len(sums) - 1)))
+    if len(sums) in (1, n) or not independent:
+        return wilson(share, len(set(items)), normal)
+    error, freedom = standard_error(sums, sizes)
+    # A group cannot tell more than its answers would alone.
+    effect = max(1.0, (error * stats.t.ppf((1 + LEVEL) / 2, freedom) / normal) ** 2 / independent)
+    return wilson(share, n / effect, normal)
 
 
 def varying(items: Sequence[Hashable], groups: Sequence[Hashable]) -> Sequence[Hashable]:
@@ -106,7 +112,7 @@ def wilson(share: float, n: float, quantile: float) -> Interval:
     spread = quantile**2 / n
     middle = (share + spread / 2) / (1 + spread)
     half = quantile * np.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-    return Interval(max(0.0, float(middle - half)), min(1.0, float(middle + half)))
+    return Interval(float(middle - half) if share > 0 else 0.0, float(middle + half) if share < 1 else 1.0)
 
 
 def compare(first: Sequence[Answered], second: Sequence[Answered], seed: int = 0) -> Comparison:

@@ -91,6 +91,12 @@ def test_orders_of_an_item_count_together_and_show_what_a_place_is_worth():
     assert found["accuracy_high"] - found["accuracy_low"] > alone["accuracy_high"] - alone["accuracy_low"]
 
 
+@pytest.mark.parametrize("subject", [None, "anatomy"])
+def test_turns_that_are_all_right_are_as_sure_as_their_items(subject):
+    rows = [prediction(0, id=f"{item}~{turn}", group=subject or str(item)) for item in range(10) for turn in range(4)]
+    assert metrics_of(rows, 1.0)["accuracy_low"] == pytest.approx(0.7225, abs=1e-4)  # Wilson's of 10 of 10
+
+
 def test_measured_options_have_no_tokens_per_second():
     rows = [prediction(0, completion=None, log_likelihoods={"A": 0.0, "B": np.log(0.5)})]
     found = metrics_of(rows, 1.0)

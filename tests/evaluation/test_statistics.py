@@ -26,26 +26,49 @@ def answered(correct, groups=None):
 @pytest.mark.parametrize("right, n", [(0, 10), (3, 10), (10, 10), (276, 500), (1, 1273)])
 def test_interval_is_wilsons(right, n):
     correct = [True] * right + [False] * (n - right)
-    interval = accuracy_interval(correct, range(n))
-    assert (interval.low, interval.high) == pytest.approx(proportion_confint(right, n, method="wilson"), abs=1e-12)
+    expected = pytest.approx(proportion_confint(right, n, method="wilson"), abs=1e-12)
+    interval = accuracy_interval(correct, range(n), range(n))
+    assert (interval.low, interval.high) == expected
+    assert interval.has(right / n)
+    assert accuracy_interval(correct, range(n), ["subject"] * n) == interval  # of one group alone
 
 
 class TestIntervalOfGroups:
     def test_is_wider_where_items_of_a_group_go_together(self):
         correct = [place // 20 % 2 == 0 for place in range(400)]
         groups = [place // 20 for place in range(400)]
-        together, apart = accuracy_interval(correct, groups), accuracy_interval(correct, range(400))
+        together = accuracy_interval(correct, range(400), groups)
+        apart = accuracy_interval(correct, range(400), range(400))
         # Twenty groups, each all right or all wrong: as sure as twenty items.
         assert together.high - together.low > 4 * (apart.high - apart.low)
         assert together.low < 0.3 and together.high > 0.7
 
-    def test_is_at_least_that_of_single_items(self):
-        correct, groups = [True, False] * 50, [place // 2 for place in range(100)]  # every group alike: no variance
-        together, apart = accuracy_interval(correct, groups), accuracy_interval(correct, range(100))
-        assert together.low <= apart.low and together.high >= apart.high
+    def test_is_that_of_single_items_where_groups_are_alike(self):
+        correct, groups = [True, False] * 50, [place // 2 for place in range(100)]  # no variance between groups
+        assert accuracy_interval(correct, range(100), groups) == accuracy_interval(correct, range(100), range(100))
 
-    def test_is_a_number_where_all_is_right(self):
-        assert accuracy_interval([True] * 30, [place % 3 for place in range(30)]).high == 1.0
+    @pytest.mark.parametrize("right", [True, False])
+    def test_is_that_of_the_items_where_all_turns_are_alike(self, right):
+        # Ten items in four turns each: Wilson's for 10 of 10 is 0.722 to 1, for 40 of 40 0.912 to 1.
+        items = [place // 4 for place in range(40)]
+        interval = accuracy_interval([right] * 40, items, items)
+        assert (interval.low, interval.high) == pytest.approx((0.7225, 1.0) if right else (0.0, 0.2775), abs=1e-4)
+        of_subjects = accuracy_interval([right] * 40, range(40), [place // 20 for place in range(40)])
+        assert (of_subjects.low, of_subjects.high) == pytest.approx((0.9124, 1.0) if right else (0.0, 0.0876), abs=1e-4)
+
+    def test_is_that_of_one_item_however_often_it_was_asked(self):
+        interval = accuracy_interval([True, True, True, False], ["x"] * 4, ["x"] * 4)
+        assert (interval.low, interval.high) == pytest.approx((0.1179, 0.9854), abs=1e-4)  # Wilson's of 3/4 for n = 1
+
+    @pytest.mark.parametrize("groups, least, most", [(1, 0.94, 0.96), (2, 0.95, 1.0), (3, 0.95, 0.99), (6, 0.94, 0.98)])
+    def test_holds_the_truth_as_often_as_it_says(self, groups, least, most):
+        rng = np.random.default_rng(groups)
+        subjects = np.repeat(np.arange(groups), np.arange(1, groups + 1) * 600 // (groups * (groups + 1)) + 10)
+        items = range(len(subjects))
+        held = [
+            accuracy_interval(rng.random(len(subjects)) < 0.6, items, subjects.tolist()).has(0.6) for _ in range(3000)
+        ]
+        assert least < np.mean(held) < most
 
 
 @pytest.mark.parametrize("sizes", [[3.0, 3.0], [2.0, 7.0], [40.0, 90.0, 10.0], [5.0] * 8])
