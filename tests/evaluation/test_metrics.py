@@ -1,12 +1,13 @@
 """Metrics, against a hand calculation or another library."""
 
+import json
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from medbot_exp.evaluation.metrics import calibration_error, macro_f1, metrics_of, paper_metrics
+from medbot_exp.evaluation.metrics import calibration_error, confidence, macro_f1, metrics_of, paper_metrics
 from medbot_exp.evaluation.paper import Paper
 from medbot_exp.evaluation.prediction import Prediction, State
 
@@ -68,6 +69,23 @@ def test_calibration_error_is_the_gap_of_each_bin():
     rows = [prediction(number, state, log_likelihoods=sure) for number, state in enumerate(["correct", "wrong"])]
     rows += [prediction(9, "correct", log_likelihoods=torn)]
     assert calibration_error(rows) == pytest.approx((2 * abs(1 - 0.5) + abs(2 / 3 - 1)) / 3)
+
+
+def test_confidence_is_that_of_the_answer_which_need_not_be_the_likeliest():
+    likelihoods = {"A": math.log(0.06), "B": math.log(0.02), "C": math.log(0.1), "D": math.log(0.02)}
+    assert confidence(prediction(0, answer="A", log_likelihoods=likelihoods)) == pytest.approx(0.3)
+    assert confidence(prediction(0, answer="C", log_likelihoods=likelihoods)) == pytest.approx(0.5)
+    beyond = {"A": -5000.0, "B": -5000.0 - math.log(3)}  # texts of many words, whose likelihoods are no floats
+    assert confidence(prediction(0, answer="A", log_likelihoods=beyond)) == pytest.approx(0.75)
+    assert confidence(prediction(0, log_likelihoods=dict.fromkeys("ABCD", -math.inf))) == 0.25
+
+
+def test_metrics_are_json():
+    for likelihoods in (dict.fromkeys("ABCD", -math.inf), {"A": 0.0, "B": -math.inf}):
+        for state in ("correct", "wrong"):
+            rows = [prediction(0, state, completion=None, log_likelihoods=likelihoods, group="anatomy")]
+            json.dumps(metrics_of(rows, 0.0), allow_nan=False)
+            json.dumps(metrics_of([prediction(0, state)], 0.0), allow_nan=False)
 
 
 def test_tags_have_numbers_of_their_own():
