@@ -1,5 +1,6 @@
 """What a benchmark's predictions come to: accuracy, how far it can be trusted, and what kept answers from counting."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from statistics import mean
@@ -40,7 +41,8 @@ def metrics_of(predictions: Sequence[Prediction], seconds: float) -> dict[str, f
     """
     n = len(predictions)
     right = [prediction.correct for prediction in predictions]
-    interval = accuracy_interval(right, [prediction.group or prediction.id for prediction in predictions])
+    published = [published_id(prediction.id) for prediction in predictions]
+    interval = accuracy_interval(right, published, [prediction.group or prediction.id for prediction in predictions])
     states = Counter(prediction.state for prediction in predictions)
     missing = {state.name: states[state.name] / n for state in (State.unparsed, State.truncated, State.unclosed_think)}
     labels = Counter(prediction.label for prediction in predictions)
@@ -81,21 +83,27 @@ def likelihood_metrics(predictions: Sequence[Prediction]) -> dict[str, float]:
 
 
 def calibration_error(predictions: Sequence[Prediction]) -> float:
-    """Expected calibration error (Guo et al., ICML 2017, arXiv 1706.04599) in BINS bins of equal width.
+    """Expected calibration error of `confidence` (Guo et al., ICML 2017, arXiv 1706.04599), in BINS equally wide bins.
 
-    An option's probability is its likelihood's share of all options'.
+    It says how well a model knows what it knows where options are letters or single words. Of several words a longer
+    option has less of the likelihood, also where it is the answer, chosen per byte.
     """
-    import numpy as np
-
     bins = defaultdict(list)
     for prediction in predictions:
-        assert prediction.log_likelihoods is not None
-        scores = np.array(list(prediction.log_likelihoods.values()))
-        weights = np.exp(scores - scores.max())
-        confidence = float(weights.max() / weights.sum())
-        bins[min(int(confidence * BINS), BINS - 1)].append((confidence, prediction.correct))
+        sure = confidence(prediction)
+        bins[min(int(sure * BINS), BINS - 1)].append((sure, prediction.correct))
     gaps = (len(bin) * abs(mean(c for c, _ in bin) - mean(right for _, right in bin)) for bin in bins.values())
     return sum(gaps) / len(predictions)
+
+
+def confidence(prediction: Prediction) -> float:
+    """The probability of the answer among the options: its likelihood's share of theirs."""
+    assert prediction.log_likelihoods is not None and prediction.answer is not None
+    values = prediction.log_likelihoods
+    most = max(values.values())
+    if most == -math.inf:
+        return 1 / len(values)
+    return math.exp(values[prediction.answer] - most) / sum(math.exp(value - most) for value in values.values())
 
 
 def macro_f1(predictions: Sequence[Prediction]) -> float:

@@ -1,7 +1,8 @@
 """How sure a score is, and whether two runs that answered the same items differ.
 
-Items of one subject, or asked again in another order, are no independent draws: where groups are given, whole groups
-are what varies, and everything here is as sure as their number allows.
+Items of one subject, or asked again in another order, are no independent draws: where there are several groups, whole
+groups are what varies, and everything here is as sure as their number allows. Of one group alone nothing is known but
+its items: these are what varies then, each with all its turns.
 """
 
 from collections.abc import Hashable, Sequence
@@ -12,11 +13,12 @@ import numpy as np
 from scipy import stats
 
 from medbot_exp.errors import ConfigError
+from medbot_exp.evaluation.order import published_id
 
 LEVEL = 0.95
 POWER = 0.8
-RESAMPLES = 10_000
-SIGNS_ENUMERATED = 14  # groups up to which all 2^G signs are tried, instead of RESAMPLES drawn ones
+SIGNS_ENUMERATED = 14  # groups up to which all 2^G signs are tried, instead of SIGNS_DRAWN of them
+SIGNS_DRAWN = 10_000
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Answered:
     """One item that a run answered.
 
     Attributes:
-        item: what was asked, as a hash of question, options and label.
+        item: what was asked: its id and, behind a space, a hash of question, options and label.
         group: items of one group vary together; an item's own where it stands alone.
     """
 
@@ -44,17 +46,25 @@ class Answered:
     group: Hashable
     correct: bool
 
+    @property
+    def published(self) -> str:
+        """The id of the item that this is a turn of."""
+        return published_id(self.item.rsplit(" ", 1)[0])
+
 
 @dataclass(frozen=True)
 class Comparison:
     """Two runs on the same items.
 
     Attributes:
-        difference: accuracy of the second less that of the first, with its bootstrap interval.
+        groups: of items, that vary as wholes.
+        difference: accuracy of the second less that of the first.
+        interval: of the difference; that of four groups or fewer can lie off 0, though `p` calls nothing different.
         only_first, only_second: items that one of them alone has right.
-        p: mid-p of McNemar's test, by which they are called different.
-        p_exact: of McNemar's exact test, which calls fewer than LEVEL allows different.
-        detectable: the smallest difference that so many items, answered as differently, show with POWER.
+        p: mid-p of McNemar's test, or of the signs of groups, by which they are called different.
+        p_exact: of the same test without the mid, which calls fewer than LEVEL allows different.
+        detectable: the smallest difference that so many items, answered as differently, show with POWER; 1 where they
+            show none, as up to four groups.
     """
 
     n: int
@@ -70,20 +80,31 @@ class Comparison:
     detectable: float
 
 
-def accuracy_interval(correct: Sequence[bool], groups: Sequence[Hashable]) -> Interval:
+def accuracy_interval(correct: Sequence[bool], items: Sequence[Hashable], groups: Sequence[Hashable]) -> Interval:
     """Wilson's interval (J. Am. Stat. Assoc. 22, 1927) of the share of right answers.
 
-    Where items share groups, the number of items is divided by the design effect, and Student's t with one degree of
-    freedom less than groups takes the normal's place (Korn and Graubard, Survey Methodology 24, 1998).
+    Where answers share groups, their effective number takes n's place: n over the design effect and over the square of
+    how much wider Student's t is than the normal (Korn and Graubard, Survey Methodology 24, 1998, who put it into
+    Clopper and Pearson's interval). Where all are right, or none, there is no design effect to see: then n is items.
+
+    Args:
+        items: which each is a turn of.
     """
     n, share = len(correct), float(np.mean(correct))
-    sums, sizes = by_group(np.asarray(correct, dtype=float), groups)
-    if len(sums) == n or len(sums) == 1:
-        return wilson(share, n, float(stats.norm.ppf((1 + LEVEL) / 2)))
+    normal = float(stats.norm.ppf((1 + LEVEL) / 2))
+    sums, sizes = by_group(np.asarray(correct, dtype=float), varying(items, groups))
     independent = share * (1 - share) / n
-    # A group cannot tell more than its items would alone.
-    effect = max(1.0, standard_error(sums, sizes) ** 2 / independent) if independent else 1.0
-    return wilson(share, n / effect, float(stats.t.ppf((1 + LEVEL) / 2, len(sums) - 1)))
+    if len(sums) in (1, n) or not independent:
+        return wilson(share, len(set(items)), normal)
+    error, freedom = standard_error(sums, sizes)
+    # A group cannot tell more than its answers would alone.
+    effect = max(1.0, (error * stats.t.ppf((1 + LEVEL) / 2, freedom) / normal) ** 2 / independent)
+    return wilson(share, n / effect, normal)
+
+
+def varying(items: Sequence[Hashable], groups: Sequence[Hashable]) -> Sequence[Hashable]:
+    """What each answer varies together with: its group, or its item where all are of one group."""
+    return groups if len(set(groups)) > 1 else items
 
 
 def wilson(share: float, n: float, quantile: float) -> Interval:
@@ -91,7 +112,7 @@ def wilson(share: float, n: float, quantile: float) -> Interval:
     spread = quantile**2 / n
     middle = (share + spread / 2) / (1 + spread)
     half = quantile * np.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-    return Interval(max(0.0, float(middle - half)), min(1.0, float(middle + half)))
+    return Interval(float(middle - half) if share > 0 else 0.0, float(middle + half) if share < 1 else 1.0)
 
 
 def compare(first: Sequence[Answered], second: Sequence[Answered], seed: int = 0) -> Comparison:
@@ -108,8 +129,11 @@ def compare(first: Sequence[Answered], second: Sequence[Answered], seed: int = 0
         )
     items = sorted(ours)
     right = np.array([[run[item].correct for item in items] for run in (ours, theirs)], dtype=float)
-    groups = [ours[item].group for item in items]
-    sums, sizes = by_group(right[1] - right[0], groups)
+    published = [ours[item].published for item in items]
+    differences = right[1] - right[0]
+    of_items, turns = by_group(differences, published)
+    discordant = float((of_items**2 / turns).sum() / len(items))
+    sums, sizes = by_group(differences, varying(published, [ours[item].group for item in items]))
     only_first, only_second = (int(((right[one] == 1) & (right[1 - one] == 0)).sum()) for one in (0, 1))
     exact, mid = mcnemar(only_first, only_second) if len(sums) == len(items) else flipped(sums, seed)
     return Comparison(
@@ -118,12 +142,12 @@ def compare(first: Sequence[Answered], second: Sequence[Answered], seed: int = 0
         first=float(right[0].mean()),
         second=float(right[1].mean()),
         difference=float(sums.sum() / sizes.sum()),
-        interval=difference_interval(sums, sizes, seed),
+        interval=difference_interval(sums, sizes, len(turns), discordant),
         only_first=only_first,
         only_second=only_second,
         p=mid,
         p_exact=exact,
-        detectable=detectable(sums, sizes, (only_first + only_second) / len(items)),
+        detectable=detectable(sums, sizes, len(turns), discordant),
     )
 
 
@@ -134,18 +158,19 @@ def by_group(values: Any, groups: Sequence[Hashable]) -> tuple[Any, Any]:
     return np.bincount(index, weights=values, minlength=len(places)), np.bincount(index).astype(float)
 
 
-def standard_error(sums: Any, sizes: Any) -> float:
-    """Of the mean sum(sums) / sum(sizes) over groups that vary as wholes (the ratio estimate's linearisation)."""
-    return float(standard_errors(sums[None], sizes[None], np.ones((1, len(sums))))[0])
+def standard_error(sums: Any, sizes: Any) -> tuple[float, float]:
+    """Of the mean sum(sums) / sum(sizes) over two groups or more that vary as wholes, and its degrees of freedom.
 
-
-def standard_errors(sums: Any, sizes: Any, weights: Any) -> Any:
-    """(R,) of the means in which group g counts `weights[:, g]` times, (R, G)."""
-    total = (weights * sizes).sum(1)
-    means = (weights * sums).sum(1) / total
-    groups = weights.sum(1)
-    residuals = (weights * (sums - means[:, None] * sizes) ** 2).sum(1)
-    return np.sqrt(groups / (groups - 1) * residuals) / total
+    Bell and McCaffrey's (Survey Methodology 28, 2002), which hold for few groups of unlike sizes too: were the single
+    values independent, its square would be unbiased. Groups of one size have a degree of freedom less than there are.
+    """
+    total = sizes.sum()
+    others = 1 - sizes / total
+    residuals = sums - sums.sum() / total * sizes
+    products = sizes**2 / others
+    # Of the residuals over sqrt(others): covariances are -sqrt(products[g] * products[h]) / total, variances sizes.
+    squares = (sizes**2).sum() + (products.sum() ** 2 - (products**2).sum()) / total**2
+    return float(np.sqrt((residuals**2 / others).sum()) / total), float(total**2 / squares)
 
 
 def mcnemar(only_first: int, only_second: int) -> tuple[float, float]:
@@ -156,10 +181,10 @@ def mcnemar(only_first: int, only_second: int) -> tuple[float, float]:
     discordant, fewer = only_first + only_second, min(only_first, only_second)
     if discordant == 0:
         return 1.0, 1.0
-    exact = min(1.0, 2 * float(stats.binom.cdf(fewer, discordant, 0.5)))
-    if only_first == only_second:
-        return 1.0, 1 - float(stats.binom.pmf(fewer, discordant, 0.5))
-    return exact, exact - float(stats.binom.pmf(fewer, discordant, 0.5))
+    at_least, seen = 2 * float(stats.binom.cdf(fewer, discordant, 0.5)), float(stats.binom.pmf(fewer, discordant, 0.5))
+    if only_first == only_second:  # both tails have the point that was seen, which counts once
+        return 1.0, 1 - seen / 2
+    return at_least, at_least - seen
 
 
 def flipped(sums: Any, seed: int) -> tuple[float, float]:
@@ -171,48 +196,51 @@ def flipped(sums: Any, seed: int) -> tuple[float, float]:
         signs = np.array(np.meshgrid(*[[-1, 1]] * len(sums))).reshape(len(sums), -1).T
         found = np.abs(signs @ sums)
     else:
-        signs = np.random.default_rng(seed).integers(0, 2, (RESAMPLES - 1, len(sums))) * 2 - 1
+        signs = np.random.default_rng(seed).integers(0, 2, (SIGNS_DRAWN - 1, len(sums))) * 2 - 1
         found = np.append(np.abs(signs @ sums), abs(sums.sum()))  # what was seen is one of the possible signs
     at_least, more = (found >= abs(sums.sum()) - 1e-9).mean(), (found > abs(sums.sum()) + 1e-9).mean()
     return float(at_least), float((at_least + more) / 2)
 
 
-def difference_interval(sums: Any, sizes: Any, seed: int) -> Interval:
-    """Bootstrap interval of the mean difference, whole groups drawn with replacement.
+def difference_interval(sums: Any, sizes: Any, items: int, discordant: float) -> Interval:
+    """Interval of the mean difference.
 
-    Single items: percentiles of the resampled differences. Groups: of their Student's t (Efron and Tibshirani, An
-    Introduction to the Bootstrap, 1993, section 12.5), as a few groups spread less than what they stand for. Where no
-    item differs there is nothing to draw from: then as far either way as the share of differing items may reach.
-    """
-    if not sums.any():
-        share = 1 - ((1 - LEVEL) / 2) ** (1 / len(sums))  # Clopper and Pearson's bound (Biometrika 26, 1934) for none
-        return Interval(-share, share)
-    generator = np.random.default_rng(seed)
-    tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-    if (sizes == 1).all():
-        values, counts = np.unique(sums, return_counts=True)
-        drawn = generator.multinomial(len(sums), counts / len(sums), RESAMPLES) @ values / len(sums)
-        return Interval(*(float(edge) for edge in np.quantile(drawn, tails)))
-    mean, error = sums.sum() / sizes.sum(), standard_error(sums, sizes)
-    drawn = generator.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), RESAMPLES)
-    errors = standard_errors(sums, sizes, drawn)
-    means = (drawn @ sums) / (drawn @ sizes)
-    kept = errors > 0
-    low, high = np.quantile((means[kept] - mean) / errors[kept], tails) if kept.any() else (0.0, 0.0)
-    return Interval(float(mean - high * error), float(mean - low * error))
-
-
-def detectable(sums: Any, sizes: Any, discordant: float) -> float:
-    """The smallest difference of two runs that McNemar's test calls different with POWER (Connor, Biometrics 43, 1987).
+    Single items: Bonett and Price's (J. Educ. Behav. Stat. 37, 2012), Wald's with one item more that the first alone
+    has right and one that the second alone has; so its width is never 0. Groups: Student's, and no narrower either way
+    than that of their items.
 
     Args:
-        discordant: the share of items that one of the two alone has right.
+        sums, sizes: of what varies as a whole, (G,).
+        items: how many there are.
+        discordant: the share of items that one of the two alone has right; of those that were asked in several turns,
+            the mean square of how much they differ.
     """
-    level, power = stats.norm.ppf((1 + LEVEL) / 2), stats.norm.ppf(POWER)
-    n = float(sizes.sum())
-    if len(sums) < n and discordant:
-        n /= max(1.0, standard_error(sums, sizes) ** 2 * n / discordant)
-    if n < 5:  # McNemar's test, by mid-p too, calls nothing different on four items
+    mean = sums.sum() / sizes.sum()
+    middle = mean * items / (items + 2)
+    half = stats.norm.ppf((1 + LEVEL) / 2) * np.sqrt(((items * discordant + 2) / (items + 2) - middle**2) / (items + 2))
+    low, high = middle - half, middle + half
+    if 1 < len(sums) < sizes.sum():
+        error, freedom = standard_error(sums, sizes)
+        half = stats.t.ppf((1 + LEVEL) / 2, freedom) * error
+        low, high = min(low, mean - half), max(high, mean + half)
+    return Interval(max(-1.0, float(low)), min(1.0, float(high)))
+
+
+def detectable(sums: Any, sizes: Any, items: int, discordant: float) -> float:
+    """The smallest difference of two runs that McNemar's test calls different with POWER (Connor, Biometrics 43, 1987).
+
+    For groups their effective number takes the items' place, and Student's t the normal's.
+
+    Args:
+        sums, sizes, items, discordant: as of `difference_interval`.
+    """
+    level, power, n = stats.norm.ppf((1 + LEVEL) / 2), stats.norm.ppf(POWER), float(items)
+    if 1 < len(sums) < sizes.sum():
+        error, freedom = standard_error(sums, sizes)
+        level, power = stats.t.ppf([(1 + LEVEL) / 2, POWER], freedom)
+        n = min(n, discordant / error**2) if error else n
+    # Mid-p of G groups or items is 0.5**G where all differ alike, and no less otherwise.
+    if 0.5 ** min(len(sums), n) > 1 - LEVEL or n <= level**2 - power**2:
         return 1.0
     difference = 0.0
     for _ in range(50):  # two runs differ on at least as many items as their scores do

@@ -113,8 +113,11 @@ def doubts(metrics: Mapping[str, Any], against_base: Mapping[str, Any]) -> dict[
         told = doubts_of(metrics, name)
         compared = against_base.get(name)
         if compared is not None:
-            smallest = f"{100 * compared['detectable']:.1f} points"
-            told.append(f"against the base p {compared['p']:.2g}, where differences show from {smallest} on")
+            smallest = compared["detectable"]
+            shown = (
+                f"differences show from {100 * smallest:.1f} points on" if smallest < 1 else "no difference can show"
+            )
+            told.append(f"against the base p {compared['p']:.2g}, where {shown}")
         facts[name] = "; ".join(told)
     return facts
 

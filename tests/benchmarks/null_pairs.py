@@ -1,7 +1,7 @@
 """How often two runs that are equally good are called different, and how often intervals hold the truth.
 
 Pairs are drawn: each of n items is answered differently by the two with a given probability, by either as likely as
-by the other; in groups, by the same one more often than chance has it, another one in another group.
+by the other; in groups that go together, by the same one more often than chance has it, another one in another group.
 
 usage: python tests/benchmarks/null_pairs.py [--pairs 10000]
 """
@@ -13,29 +13,30 @@ import numpy as np
 from medbot_exp.evaluation.statistics import difference_interval, flipped, mcnemar
 
 DISCORDANT = 0.25  # of the items, that one of two equally good runs alone has right
-TOGETHER = 0.3  # correlation of the differences within a group
-CASES = [
-    *((n, None) for n in (500, 1273, 4183)),  # PubMedQA's and MedQA's test parts, MedMCQA's validation part
-    (500, 100),
-    (1273, 57),
-    (1273, 9),
-    (4183, 21),
+CASES = [  # items, groups, correlation of the differences within a group
+    *((n, None, 0.0) for n in (500, 1273, 4183)),  # PubMedQA's and MedQA's test parts, MedMCQA's validation part
+    (500, 100, 0.3),
+    (1273, 57, 0.3),
+    (1273, 9, 0.3),
+    (4183, 21, 0.3),
+    *((1089, groups, together) for groups in (2, 3, 6) for together in (0.0, 0.05, 0.3)),  # MMLU's medical subjects
 ]
 
 
-def single(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) differences of single items, and their sizes."""
+def single(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
+    """(n,) differences of single items, their sizes, and the share of items that differ."""
     half = DISCORDANT / 2
-    return rng.choice([-1.0, 0.0, 1.0], n, p=[half, 1 - DISCORDANT, half]), np.ones(n)
+    differences = rng.choice([-1.0, 0.0, 1.0], n, p=[half, 1 - DISCORDANT, half])
+    return differences, np.ones(n), float(np.abs(differences).mean())
 
 
-def grouped(n: int, groups: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """(groups,) sums of differences, and the groups' sizes."""
+def grouped(n: int, groups: int, together: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
+    """(groups,) sums of differences, the groups' sizes, and the share of items that differ."""
     sizes = 1 + rng.multinomial(n - groups, rng.dirichlet(np.full(groups, 5.0)))
-    shape = (1 / TOGETHER - 1) / 2
     discordant = rng.binomial(sizes, DISCORDANT)
-    second = rng.binomial(discordant, rng.beta(shape, shape, groups))
-    return (2.0 * second - discordant), sizes.astype(float)
+    shape = (1 / together - 1) / 2 if together else None
+    second = rng.binomial(discordant, rng.beta(shape, shape, groups) if shape else 0.5)
+    return (2.0 * second - discordant), sizes.astype(float), float(discordant.sum() / n)
 
 
 def main() -> None:
@@ -43,21 +44,21 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=10_000)
     options = parser.parse_args()
     print(f"{options.pairs} pairs each\n")
-    print("| items | groups | called different | by the exact test | 95% intervals that hold 0 |")
-    print("|---|---|---|---|---|")
-    for n, groups in CASES:
-        rng = np.random.default_rng([n, groups or 0])
+    print("| items | groups | going together | called different | by the exact test | 95% intervals that hold 0 |")
+    print("|---|---|---|---|---|---|")
+    for n, groups, together in CASES:
+        rng = np.random.default_rng([n, groups or 0, round(100 * together)])
         called = exactly = held = 0
         for pair in range(options.pairs):
-            sums, sizes = single(n, rng) if groups is None else grouped(n, groups, rng)
+            sums, sizes, discordant = single(n, rng) if groups is None else grouped(n, groups, together, rng)
             exact, mid = (
                 mcnemar(int((sums < 0).sum()), int((sums > 0).sum())) if groups is None else flipped(sums, pair)
             )
             called += mid <= 0.05
             exactly += exact <= 0.05
-            held += difference_interval(sums, sizes, pair).has(0.0)
+            held += difference_interval(sums, sizes, n, discordant).has(0.0)
         shares = " | ".join(f"{count / options.pairs:.2%}" for count in (called, exactly, held))
-        print(f"| {n:,} | {groups or '-'} | {shares} |", flush=True)
+        print(f"| {n:,} | {groups or '-'} | {together} | {shares} |", flush=True)
 
 
 if __name__ == "__main__":

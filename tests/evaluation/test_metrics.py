@@ -1,12 +1,13 @@
 """Metrics, against a hand calculation or another library."""
 
+import json
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from medbot_exp.evaluation.metrics import calibration_error, macro_f1, metrics_of, paper_metrics
+from medbot_exp.evaluation.metrics import calibration_error, confidence, macro_f1, metrics_of, paper_metrics
 from medbot_exp.evaluation.paper import Paper
 from medbot_exp.evaluation.prediction import Prediction, State
 
@@ -70,6 +71,23 @@ def test_calibration_error_is_the_gap_of_each_bin():
     assert calibration_error(rows) == pytest.approx((2 * abs(1 - 0.5) + abs(2 / 3 - 1)) / 3)
 
 
+def test_confidence_is_that_of_the_answer_which_need_not_be_the_likeliest():
+    likelihoods = {"A": math.log(0.06), "B": math.log(0.02), "C": math.log(0.1), "D": math.log(0.02)}
+    assert confidence(prediction(0, answer="A", log_likelihoods=likelihoods)) == pytest.approx(0.3)
+    assert confidence(prediction(0, answer="C", log_likelihoods=likelihoods)) == pytest.approx(0.5)
+    beyond = {"A": -5000.0, "B": -5000.0 - math.log(3)}  # texts of many words, whose likelihoods are no floats
+    assert confidence(prediction(0, answer="A", log_likelihoods=beyond)) == pytest.approx(0.75)
+    assert confidence(prediction(0, log_likelihoods=dict.fromkeys("ABCD", -math.inf))) == 0.25
+
+
+def test_metrics_are_json():
+    for likelihoods in (dict.fromkeys("ABCD", -math.inf), {"A": 0.0, "B": -math.inf}):
+        for state in ("correct", "wrong"):
+            rows = [prediction(0, state, completion=None, log_likelihoods=likelihoods, group="anatomy")]
+            json.dumps(metrics_of(rows, 0.0), allow_nan=False)
+            json.dumps(metrics_of([prediction(0, state)], 0.0), allow_nan=False)
+
+
 def test_tags_have_numbers_of_their_own():
     rows = [prediction(number, "correct") for number in range(6)]
     rows += [prediction(6, "correct", tags=["negated"]), prediction(7, "wrong", tags=["negated", "multi"])]
@@ -89,6 +107,12 @@ def test_orders_of_an_item_count_together_and_show_what_a_place_is_worth():
     assert found["position_spread"] == 0.5  # all right at A, half elsewhere
     alone = metrics_of([replace(row, group=None) for row in rows], 1.0)
     assert found["accuracy_high"] - found["accuracy_low"] > alone["accuracy_high"] - alone["accuracy_low"]
+
+
+@pytest.mark.parametrize("subject", [None, "anatomy"])
+def test_turns_that_are_all_right_are_as_sure_as_their_items(subject):
+    rows = [prediction(0, id=f"{item}~{turn}", group=subject or str(item)) for item in range(10) for turn in range(4)]
+    assert metrics_of(rows, 1.0)["accuracy_low"] == pytest.approx(0.7225, abs=1e-4)  # Wilson's of 10 of 10
 
 
 def test_measured_options_have_no_tokens_per_second():

@@ -39,6 +39,11 @@ def test_tuned_model_stands_beside_its_base():
     assert "answers multirun/runs/d/t-n/predictions" in text and "W&B offline; wandb sync x" in text
 
 
+def test_few_groups_are_said_to_show_no_difference():
+    text = printed(metrics(0.4), {"interval": {"low": -0.1, "high": 0.5}, "p": 0.25, "detectable": 1.0})
+    assert "against the base p 0.25, where no difference can show" in text
+
+
 def test_base_model_alone_has_one_column():
     text = printed(None, None)
     assert "accuracy on medqa (n=45) 20.0% medqa 29.0% to 57.0% (95%)" in text
