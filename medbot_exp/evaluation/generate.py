@@ -144,16 +144,82 @@ def continuations(
     ids = torch.tensor([[*[tokenizer.pad_token_id] * (width - len(row)), *row] for row in prompts], device=model.device)
     attention = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts], device=model.device)
     ends = end_tokens(model, tokenizer)
+    options = {"eos_token_id": sorted(ends), "pad_token_id": tokenizer.pad_token_id, **decoding.options()}
+    cache = None
+    if model.device.type == "cpu" and not decoding.temperature:
+        from medbot_exp.evaluation.key_values import roomy_cache
+
+        cache = roomy_cache(model)
     with inference(model, precision):
-        output = model.generate(
+        if cache is not None:
+            rows = written_in_halves(model, ids, attention, cache, limit, ends, options)
+        else:
+            output = model.generate(input_ids=ids, attention_mask=attention, max_new_tokens=limit, **options)
+            rows = output[:, width:].tolist()
+    return [until_end(row, ends) for row in rows]
+
+
+def written_in_halves(
+    model: Any, ids: Any, attention: Any, cache: Any, limit: int, ends: set[int], options: dict[str, Any]
+) -> list[list[int]]:
+    """Up to `limit` new token ids behind each row; whenever half of the rows have ended, the others go on alone.
+
+    A processor's time grows with the rows, ended ones among them, while a GPU's hardly does. A draw would be another
+    one without the rows that ended, so this is for greedy replies.
+
+    Args:
+        ids: (B, T) int64, padded on the left.
+        attention: (B, T), 0 where `ids` is padding.
+        cache: an empty one of transformers.
+        options: of its `generate`.
+    """
+    import torch
+
+    written: list[list[int]] = [[] for _ in ids]
+    places = torch.arange(len(ids))  # of the rows that go on, among all
+    while len(places) and limit:
+        half = HalfEnded(ends, len(ids))
+        width = ids.shape[1]
+        ids = model.generate(
             input_ids=ids,
             attention_mask=attention,
+            past_key_values=cache,
             max_new_tokens=limit,
-            eos_token_id=sorted(ends),
-            pad_token_id=tokenizer.pad_token_id,
-            **decoding.options(),
+            stopping_criteria=[half],
+            **options,
         )
-    return [until_end(row, ends) for row in output[:, width:].tolist()]
+        new = ids[:, width:]
+        for place, row in zip(places.tolist(), new.tolist(), strict=True):
+            written[place] += row
+        limit -= new.shape[1]
+        left = (~half.ended).nonzero()[:, 0]
+        places, ids = places[left], ids[left]
+        attention = torch.cat([attention, attention.new_ones(new.shape)], dim=1)[left]
+        cache.batch_select_indices(left)
+    return written
+
+
+class HalfEnded:
+    """Stops transformers' `generate` once half of its rows have ended.
+
+    Args:
+        ends: the tokens that end a row.
+        count: of the rows.
+
+    Attributes:
+        ended: (count,) bool.
+    """
+
+    def __init__(self, ends: set[int], count: int) -> None:
+        import torch
+
+        self.ends = torch.tensor(sorted(ends))
+        self.ended = torch.zeros(count, dtype=torch.bool)
+
+    def __call__(self, ids: Any, scores: Any, **kwargs: Any) -> Any:
+        """Whether each row is to stop: all or none."""
+        self.ended |= (ids[:, -1:] == self.ends).any(1)
+        return (2 * self.ended.sum() >= len(self.ended)).expand(len(self.ended))
 
 
 def end_tokens(model: Any, tokenizer: Any) -> set[int]:

@@ -1,11 +1,14 @@
 """Replies: what ends them, what is forced, and that neighbours in a batch do not matter."""
 
+import functools
+
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from medbot_exp.config import Precision
 from medbot_exp.evaluation.generate import Budget, Decoding, Reply, write_replies
+from medbot_exp.evaluation.key_values import ROOM, roomy_cache
 
 END = ""
 # Which character follows which. From "q" on the model thinks for ever, from "a" it stops, from "!" it closes
@@ -98,6 +101,52 @@ class TestWithoutReasoning:
 
     def test_end_token_is_no_part_of_the_text(self, ask):
         assert ask("b", thinking_tokens=0) == [("", False, True)]
+
+
+def test_ended_rows_are_no_longer_computed(scripted, tokenizer, monkeypatch):
+    widths = []
+    forward = scripted.forward
+
+    @functools.wraps(forward)
+    def counting(*arguments, **named):
+        widths.append(tuple(named["input_ids"].shape))
+        return forward(*arguments, **named)
+
+    monkeypatch.setattr(scripted, "forward", counting)
+    prompts = [tokenizer(text)["input_ids"] for text in ("a", "long a", "a b", "\t")]
+    replies = write_replies(scripted, tokenizer, prompts, [False] * 4, Budget(0, 40), Precision.fp32)
+    assert [(reply.text, reply.ended) for reply in replies] == [("b", True), ("b", True), ("", True), ("z" * 40, False)]
+    # The three end with the second token; what the fourth wrote until then is not computed again.
+    assert widths == [(4, 6), (4, 1), *[(1, 1)] * 38]
+
+
+@pytest.mark.parametrize("steps", [1, 40, ROOM + 40])
+def test_cache_with_room_holds_what_transformers_own_does(model, steps):
+    """Also once rows were taken out, and where there is no more room."""
+    own, ours = DynamicCache(config=model.config), roomy_cache(model)
+    ids = torch.randint(4, 260, (3, 17), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        for step in range(steps):
+            one, other = (model(ids, past_key_values=cache, logits_to_keep=1).logits for cache in (own, ours))
+            assert torch.equal(one, other)
+            ids = one[:, -1].argmax(-1, keepdim=True)
+            if step == 20:
+                kept = torch.tensor([0, 2])
+                ids = ids[kept]
+                own.batch_select_indices(kept)
+                ours.batch_select_indices(kept)
+    assert own.get_seq_length() == ours.get_seq_length() == 16 + steps
+
+
+def test_cache_of_another_kind_is_left_to_transformers(model, tokenizer, monkeypatch):
+    prompts = [tokenizer(text)["input_ids"] for text in ("Why?", "What now?")]
+    plain = write_replies(model, tokenizer, prompts, [False] * 2, Budget(0, 3), Precision.fp32)
+    monkeypatch.setattr(model.generation_config, "cache_implementation", "static")
+    assert roomy_cache(model) is None
+    assert write_replies(model, tokenizer, prompts, [False] * 2, Budget(0, 3), Precision.fp32) == plain
+    monkeypatch.setattr(model.generation_config, "cache_implementation", None)
+    monkeypatch.setattr(model.config, "sliding_window", 8, raising=False)
+    assert roomy_cache(model) is None
 
 
 @pytest.mark.parametrize("thinking", [12, 0])
