@@ -159,6 +159,7 @@ def identity(candidate: Candidate, paper: Paper, questions: Sequence[Question]) 
     return {
         **candidate.identity,
         "writer": candidate.writer.name,
+        "ends": sorted(candidate.writer.ends),
         "prompt": plain(asdict(candidate.prompt)),
         "prompt_shots": hashlib.sha256(repr(list(candidate.shots)).encode()).hexdigest(),
         "benchmark": paper.name,

@@ -67,9 +67,9 @@ class Decoding:
             yield
 
     def options(self) -> dict[str, Any]:
-        """What transformers' `generate` takes; a checkpoint's own settings do not apply."""
+        """What transformers' `generate` takes."""
         if not self.temperature:
-            return {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+            return {"do_sample": False}
         return {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
 
 
@@ -81,10 +81,14 @@ class Writer(Protocol):
 
     Attributes:
         name: what computes it, with a version where that is none of our dependencies'.
+        ends: the tokens that end a reply.
     """
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def ends(self) -> frozenset[int]: ...
 
     def begin(self) -> None:
         """Get ready; called once it is known that something is to be written."""
@@ -110,6 +114,11 @@ class Transformers:
     def name(self) -> str:
         """What computes."""
         return "transformers"
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """The tokenizer's end token, and those that the checkpoint names (an end of turn)."""
+        return end_tokens(self.model.generation_config, self.tokenizer)
 
     def begin(self) -> None:
         """The model is there."""
@@ -192,26 +201,107 @@ def continuations(
     ids = torch.tensor([[*[tokenizer.pad_token_id] * (width - len(row)), *row] for row in prompts], device=model.device)
     attention = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts], device=model.device)
     ends = end_tokens(model.generation_config, tokenizer)
-    with inference(model, precision):
-        output = model.generate(
+    cache = None
+    if model.device.type == "cpu" and not decoding.temperature:
+        from medbot_exp.evaluation.key_values import roomy_cache
+
+        cache = roomy_cache(model)
+    options = {"eos_token_id": sorted(ends), "pad_token_id": tokenizer.pad_token_id, **decoding.options()}
+    with inference(model, precision), settings(model, options):
+        if cache is not None:
+            rows = written_in_halves(model, ids, attention, cache, limit, ends)
+        else:
+            output = model.generate(input_ids=ids, attention_mask=attention, max_new_tokens=limit)
+            rows = output[:, width:].tolist()
+    return [until_end(row, ends) for row in rows]
+
+
+@contextmanager
+def settings(model: Any, options: dict[str, Any]) -> Iterator[None]:
+    """Have `options` alone apply to `generate` in the body: no penalties or beams that a checkpoint comes with."""
+    from transformers import GenerationConfig
+
+    # PEFT hands its own down to the model that it wraps.
+    holders = [model, model.get_base_model()] if hasattr(model, "get_base_model") else [model]
+    before = [holder.generation_config for holder in holders]
+    for holder in holders:
+        holder.generation_config = GenerationConfig(**options)
+    try:
+        yield
+    finally:
+        for holder, own in zip(holders, before, strict=True):
+            holder.generation_config = own
+
+
+def written_in_halves(
+    model: Any, ids: Any, attention: Any, cache: Any, limit: int, ends: frozenset[int]
+) -> list[list[int]]:
+    """Up to `limit` new token ids behind each row; whenever half of the rows have ended, the others go on alone.
+
+    A processor's time grows with the rows, ended ones among them, while a GPU's hardly does. A draw would be another
+    one without the rows that ended, so this is for greedy replies.
+
+    Args:
+        ids: (B, T) int64, padded on the left.
+        attention: (B, T), 0 where `ids` is padding.
+        cache: an empty one of transformers.
+    """
+    import torch
+
+    written: list[list[int]] = [[] for _ in ids]
+    places = torch.arange(len(ids))  # of the rows that go on, among all
+    while len(places) and limit:
+        half = HalfEnded(ends, len(ids))
+        width = ids.shape[1]
+        ids = model.generate(
             input_ids=ids,
             attention_mask=attention,
+            past_key_values=cache,
             max_new_tokens=limit,
-            eos_token_id=sorted(ends),
-            pad_token_id=tokenizer.pad_token_id,
-            **decoding.options(),
+            stopping_criteria=[half],
         )
-    return [until_end(row, ends) for row in output[:, width:].tolist()]
+        new = ids[:, width:]
+        for place, row in zip(places.tolist(), new.tolist(), strict=True):
+            written[place] += row
+        limit -= new.shape[1]
+        left = (~half.ended).nonzero()[:, 0]
+        places, ids = places[left], ids[left]
+        attention = torch.cat([attention, attention.new_ones(new.shape)], dim=1)[left]
+        cache.batch_select_indices(left)
+    return written
 
 
-def end_tokens(generation: Any, tokenizer: Any) -> set[int]:
+class HalfEnded:
+    """Stops transformers' `generate` once half of its rows have ended.
+
+    Args:
+        ends: the tokens that end a row.
+        count: of the rows.
+
+    Attributes:
+        ended: (count,) bool.
+    """
+
+    def __init__(self, ends: frozenset[int], count: int) -> None:
+        import torch
+
+        self.ends = torch.tensor(sorted(ends))
+        self.ended = torch.zeros(count, dtype=torch.bool)
+
+    def __call__(self, ids: Any, scores: Any, **kwargs: Any) -> Any:
+        """Whether each row is to stop: all or none."""
+        self.ended |= (ids[:, -1:] == self.ends).any(1)
+        return (2 * self.ended.sum() >= len(self.ended)).expand(len(self.ended))
+
+
+def end_tokens(generation: Any, tokenizer: Any) -> frozenset[int]:
     """The tokens that end a reply: the tokenizer's, and those that transformers' `generation` config names."""
     named = getattr(generation, "eos_token_id", None)
     others = named if isinstance(named, list) else [] if named is None else [named]
-    return {tokenizer.eos_token_id, *others}
+    return frozenset([tokenizer.eos_token_id, *others])
 
 
-def until_end(ids: list[int], ends: set[int]) -> tuple[list[int], bool]:
+def until_end(ids: list[int], ends: frozenset[int]) -> tuple[list[int], bool]:
     """`ids` up to and with the first of `ends`, and whether there is one."""
     for place, token in enumerate(ids):
         if token in ends:

@@ -132,7 +132,7 @@ class Vllm:
             lora_request=None if self.adapter is None else LoRARequest("adapter", 1, str(self.adapter)),
             use_tqdm=False,
         )
-        return [until_end(list(each.outputs[0].token_ids), set(self.ends)) for each in written]
+        return [until_end(list(each.outputs[0].token_ids), self.ends) for each in written]
 
 
 def version_of_vllm() -> str:

@@ -298,7 +298,7 @@ def by_vllm(
         length=max(longest(paper, config.prompt, examiner.shots, outlined.tokenizer) for paper in papers),
         rank=None if adapter is None else config.lora.r,
     )
-    ends = frozenset(end_tokens(generation_config(located.directory, outlined.config), outlined.tokenizer))
+    ends = end_tokens(generation_config(located.directory, outlined.config), outlined.tokenizer)
     base, tuned = Vllm(server, None, ends), Vllm(server, adapter, ends)
     identity = None if adapter is None else examiner.adapter(saved_digest(adapter))
     return {

@@ -217,10 +217,17 @@ class Other(Transformers):
     name = "other 1.0"
 
 
+class Longer(Transformers):
+    """Nothing ends its replies."""
+
+    ends = frozenset()
+
+
 CHANGES = {
     "weights": lambda c, p: (replace(c, identity={**c.identity, "model": "other"}), p),
     "adapter": lambda c, p: (replace(c, identity={**c.identity, "adapter": "x"}), p),
     "writer": lambda c, p: (replace(c, writer=Other(c.writer.model, c.tokenizer, Precision.fp32)), p),
+    "end tokens": lambda c, p: (replace(c, writer=Longer(c.writer.model, c.tokenizer, Precision.fp32)), p),
     "template": lambda c, p: (replace(c, prompt=replace(c.prompt, template="{question}")), p),
     "reasoning": lambda c, p: (replace(c, prompt=replace(c.prompt, reasoning=True)), p),
     "shots of the prompt": lambda c, p: (replace(c, shots=[Example("1", "q", "", "a")]), p),

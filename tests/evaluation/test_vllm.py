@@ -122,7 +122,7 @@ def test_greedy_replies_are_those_of_transformers(saved, config, tmp_path, monke
             torch.nn.init.normal_(parameter, std=0.05)
     tuned.save_pretrained(tmp_path)
     server = Server(directory, "float32", 400, config.lora.r)
-    ends = frozenset(end_tokens(generation_config(directory, model.config), TOKENIZER))
+    ends = end_tokens(generation_config(directory, model.config), TOKENIZER)
     prompts = [TOKENIZER(prompt)["input_ids"] for prompt in PROMPTS]
     replies = {}
     for name, in_memory, adapter in (("base", model, None), ("tuned", tuned, tmp_path)):

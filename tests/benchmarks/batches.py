@@ -1,0 +1,128 @@
+"""What answering a benchmark in batches brings beside one item at a time: the same rows, limits and model, in turns.
+
+Replies are greedy, in the run's prompt, and pass through all that an evaluation does with them: put in order by their
+lengths, padded on the left, written, read, and appended to the kept answers. What one item at a time answers is held
+against what a batch does: a padded row's numbers differ in their last bits, and where two tokens are as likely as
+each other to within these, a reply goes another way from there.
+
+usage: OMP_NUM_THREADS=2 python tests/benchmarks/batches.py --data ../shared/data/medqa_us_test_300.jsonl
+       [--models tiny smollm2_135m] [--batch-sizes 8 16 32] [--rows 32] [--rounds 3] [--prompt direct]
+       [--thinking-tokens 1024] [--answer-tokens 256]
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import hydra
+import torch
+
+import medbot_exp.cli  # noqa: F401  # registers the schema and the resolvers that conf/ names
+from medbot_exp.config import Precision, RunConfig, conf_directory
+from medbot_exp.evaluation.benchmarks import medqa
+from medbot_exp.evaluation.examine import Candidate, examine
+from medbot_exp.evaluation.generate import Transformers
+from medbot_exp.evaluation.paper import Paper, paper_of
+from medbot_exp.evaluation.prediction import Prediction
+from medbot_exp.model import load
+from medbot_exp.processes import ALONE
+from medbot_exp.rules import typed
+from medbot_exp.training.allocator import keep_freed_memory
+
+BOUND = 3.0
+
+
+def composed(model: str, options: argparse.Namespace) -> RunConfig:
+    """The config of an evaluation of `model`."""
+    overrides = [
+        f"model={model}",
+        f"prompt={options.prompt}",
+        "benchmark=[medqa]",
+        f"benchmark.medqa.path={options.data.resolve()}",
+        f"benchmark.medqa.thinking_tokens={options.thinking_tokens}",
+        f"benchmark.medqa.answer_tokens={options.answer_tokens}",
+    ]
+    with hydra.initialize_config_dir(config_dir=str(conf_directory()), version_base="1.3"):
+        return typed(hydra.compose("config", overrides=overrides))
+
+
+def paper_in(config: RunConfig, rows: int, batch_size: int) -> Paper:
+    """The first `rows` of the benchmark, to be answered `batch_size` at a time."""
+    benchmark = config.benchmark["medqa"]
+    benchmark.batch_size = batch_size
+    return paper_of("medqa", "medqa", benchmark, medqa.read(benchmark)[:rows])
+
+
+def answered(candidate: Candidate, paper: Paper) -> tuple[float, list[Prediction]]:
+    """Seconds of an evaluation that finds no kept answers, and its predictions."""
+    with tempfile.TemporaryDirectory() as cache_dir:
+        started = time.perf_counter()
+        predictions, _ = examine(candidate, paper, Path(cache_dir), ALONE)
+        return time.perf_counter() - started, predictions
+
+
+def compare(model: str, options: argparse.Namespace) -> list[str]:
+    """The lines of the table about `model`."""
+    config = composed(model, options)
+    loaded = load(config.model, Path(config.cache_dir).expanduser(), torch.device("cpu"))
+    writer = Transformers(loaded.model, loaded.tokenizer, Precision.fp32)
+    candidate = Candidate(writer, loaded.tokenizer, config.prompt, [], {"model": model})
+    sizes = [1, *options.batch_sizes]
+    answered(candidate, paper_in(config, 2, 2))  # the first passes are slower than any other
+    seconds: dict[int, list[float]] = {size: [] for size in sizes}
+    found: dict[int, list[Prediction]] = {}
+    for number in range(options.rounds):
+        for size in sizes:
+            taken, found[size] = answered(candidate, paper_in(config, options.rows, size))
+            seconds[size].append(taken)
+        told = ", ".join(f"{seconds[size][-1]:.1f} s in batches of {size}" for size in sizes)
+        print(f"{model}, round {number + 1}: {told}", flush=True)
+    return [line(model, size, seconds, found) for size in sizes]
+
+
+def line(model: str, size: int, seconds: dict[int, list[float]], found: dict[int, list[Prediction]]) -> str:
+    """What batches of `size` come to beside those of one, as a line of the table."""
+    alone, together = found[1], found[size]
+    rate = statistics.median(len(together) / each for each in seconds[size])
+    # A round's two sides were measured closest to each other, so the ratio is that of the rounds.
+    ratios = [one / other for one, other in zip(seconds[1], seconds[size], strict=True)]
+    tokens = statistics.mean(each.completion_tokens for each in together)
+    otherwise = sum(one.completion != other.completion for one, other in zip(alone, together, strict=True))
+    scored = sum(one.state != other.state for one, other in zip(alone, together, strict=True))
+    return (
+        f"| {model} | {size} | {rate:.2f} | {statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f}) "
+        f"| {BOUND:g} | {tokens:.0f} | {otherwise} of {len(together)} | {scored} |"
+    )
+
+
+def print_table(lines: Sequence[str]) -> None:
+    """All `lines`, and what they were measured on."""
+    print("\n| model | batch | rows per second | times those of one | at least | tokens a reply | ", end="")
+    print("replies that differ | scored otherwise |\n|---|---|---|---|---|---|---|---|")
+    print("\n".join(lines))
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
+    print(f"\n{torch.get_num_threads()} threads, load {os.getloadavg()[1]:.1f}; {packages}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--models", nargs="+", default=["tiny", "smollm2_135m"])
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[8, 16, 32])
+    parser.add_argument("--rows", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--prompt", default="direct")
+    parser.add_argument("--thinking-tokens", type=int, default=1024)
+    parser.add_argument("--answer-tokens", type=int, default=256)
+    options = parser.parse_args()
+    keep_freed_memory()  # as task=evaluate does
+    print_table([line for model in options.models for line in compare(model, options)])
+
+
+if __name__ == "__main__":
+    main()
