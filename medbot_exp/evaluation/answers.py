@@ -10,24 +10,27 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from medbot_exp.evaluation.mentions import SAID_AS, Mention, find_mentions
+from medbot_exp.evaluation.affirmations import Named, affirmations, groups_of, together
+from medbot_exp.evaluation.mentions import find_mentions
+from medbot_exp.evaluation.paraphrases import in_other_words
 from medbot_exp.evaluation.reply import behind_thought, plain
+from medbot_exp.evaluation.verdicts import judged_right
 from medbot_exp.evaluation.wording import (
     ANSWER,
-    COMPARED,
+    CALLED_RIGHT,
+    CONCLUDED,
     CONDITION,
-    DENIAL,
-    DENIED_AFTER,
-    DENIED_BEFORE,
-    EXCEPTED,
-    HEADED_AS_WRONG,
+    FILLER,
     HEDGED,
     JUDGEMENT,
-    SAME,
+    ODD_ONE,
+    STILL_OPEN,
+    SUBJECT_OF_ANSWER,
     SUMMARY,
     TAKEN_BACK,
+    THE_REST,
     TICK,
-    TOGETHER,
+    UNLIKE,
 )
 
 SENTENCE_END = re.compile(r"(?<!\bvs)(?<!i\.e)(?<!e\.g)[.!?](?=\s|$)|[。！？；;]|\n+")
@@ -35,7 +38,16 @@ SENTENCE_END = re.compile(r"(?<!\bvs)(?<!i\.e)(?<!e\.g)[.!?](?=\s|$)|[。！？�
 HEADING = re.compile(r"^[^\n.!?]{1,60}\n+(?=[^\n])", re.M)
 # Chinese and Japanese have no spaces.
 WORD = re.compile(r"[^\W\u3040-\u9fff]+|[\u3040-\u9fff]")
-LISTED = re.compile(r"[)\]]|\w\s*[.:\-–|✗✓✅❌]")
+STRUCTURED = re.compile(r"(?:json\s*)?[\[{]")
+# Lines under a heading that says that they are not the answer.
+LIST_OF_OTHERS = re.compile(
+    r"^[^\n]{0,30}\b(?:differential|alternatives|considered|distractors|incorrect|wrong|excluded|eliminated|ruled out)\b"
+    r"[^\n]{0,20}:[ \t]*(?:\n\s*(?:[-*•]|\d\.)\s*[^\n]*)+",
+    re.I | re.M,
+)
+# Another option as the subject of what follows: "B. C would be".
+OTHER_LETTER = re.compile(r"\s+(?:Options? |Choices? )?[A-J]\s+[a-z]")
+LISTED = re.compile(r"[)\]]|\"\s*:|\w\s*[.:\-–|✗✓✅❌]")
 LETTER_AT_END = re.compile(r"(?:[:,(\-–—>]|\boption|\bchoice)\s*[A-J]\W*$")
 
 
@@ -73,15 +85,6 @@ class Claim:
     at: int
 
 
-@dataclass(frozen=True)
-class Named:
-    """Options that a sentence affirms together, and where they stand in it."""
-
-    keys: frozenset[str]
-    start: int
-    end: int
-
-
 Sentences = Sequence[tuple[int, str]]
 Kind = Callable[[str, Mapping[str, str]], Iterator[frozenset[str]]]
 
@@ -105,20 +108,64 @@ def read_answer(completion: str, options: Mapping[str, str], opened: bool, cut: 
 
 def answer_of(text: str, options: Mapping[str, str], cut: bool) -> str | None:
     """The one option that plain `text` gives as its answer."""
+    text = LIST_OF_OTHERS.sub("\n", text)
+    judged = judged_right(text, options)
+    if judged is not None and STRUCTURED.match(text):
+        return judged
     sentences = list(sentences_of(with_headings(text, options), options))
     listed = enumerated(sentences, options)
     told = [(at, sentence) for at, sentence in sentences if at not in listed or TICK.search(sentence)]
-    for kind in (called_answers, summaries, judgements, affirmed, in_other_words):
+    claims = claimed(called_answers, told, options)
+    if claims:
+        return called(claims, told, text, options)
+    judged = judged or left_out(told, options)
+    if judged is not None:
+        return judged
+    for kind in (summaries, judgements, affirmed, in_other_words):
         claims = claimed(kind, told, options)
         # Of a reply that was cut, a mention may be where its answer would have begun.
-        if not claims or (cut and (kind is in_other_words or (kind is affirmed and len(claims) < 2))):
-            continue
-        later = claims[-1].at + 1
-        if kind is called_answers and (len(claims[-1].keys) > 1 or TAKEN_BACK.search(text[later:])):
-            # What is said behind "wait", or of the two that were named, need not speak of the answer again.
-            behind = [(at, sentence) for at, sentence in told if at >= later]
-            claims += claimed(summaries, behind, options) or claimed(judgements, behind, options)
-        return settled(claims, text, options)
+        if claims and not (cut and (kind is in_other_words or (kind is affirmed and len(claims) < 2))):
+            return settled(claims, text, options)
+    return None
+
+
+def called(claims: list[Claim], told: Sentences, text: str, options: Mapping[str, str]) -> str | None:
+    """The option that sentences call the answer, unless the rest of the reply takes it back or concludes another."""
+    later = claims[-1].at + 1
+    behind = [(at, sentence) for at, sentence in told if at >= later]
+    if len(claims[-1].keys) > 1 or TAKEN_BACK.search(text[later:]):
+        # What is said behind "wait", or of the two that were named, need not speak of the answer again.
+        claims = claims + (claimed(summaries, behind, options) or claimed(judgements, behind, options))
+    key = settled(claims, text, options)
+    return None if key is None or contradicted(key, claims[0].at, told, options) else key
+
+
+def contradicted(key: str, at: int, told: Sentences, options: Mapping[str, str]) -> bool:
+    """Whether the letter that a sentence at `at` gives stands right behind the conclusion that it is another option."""
+    given = next(sentence for begun, sentence in told if begun == at)
+    before = [sentence for begun, sentence in told if begun < at and re.search(r"\w", sentence)]
+    if not before or not CONCLUDED.search(before[-1]) or any(not each.by_letter for each in find_mentions(given, options)):
+        return False
+    by_text = {mention.key for sentence in before for mention in find_mentions(sentence, options)}
+    concluded = affirmations(before[-1], options)
+    return key not in by_text and len(concluded) == 1 and len(concluded[0].keys) == 1
+
+
+def left_out(told: Sentences, options: Mapping[str, str]) -> str | None:
+    """The option of which alone something is denied that is said of all the others: B, C and D are; A is not."""
+    denied, others, rest = set(), set(), False
+    for _, sentence in told:
+        if STILL_OPEN.search(sentence):
+            return None
+        for group in groups_of(sentence, options):
+            keys = together(group, options)
+            if UNLIKE.match(sentence[group[-1].end :]):
+                denied |= keys
+            elif len(keys) > 1:
+                others |= keys
+        rest = rest or bool(THE_REST.search(sentence))
+    if len(denied) == 1 and (others == options.keys() - denied or (rest and not others)):
+        return denied.pop()
     return None
 
 
@@ -157,7 +204,8 @@ def sentences_of(text: str, options: Mapping[str, str]) -> Iterator[tuple[int, s
         if stop[0] == "." and re.search(r"(?:^|[\s(])[A-Za-z]$", text[start : stop.start()]):
             behind = re.search(r"\w|$", text[stop.end() :])
             goes_on = behind is not None and (behind[0].islower() or stop.end() + behind.start() in begun)
-            if goes_on or not re.search(r"\w", text[start : stop.start() - 1]):
+            begins = not re.search(r"\w", text[start : stop.start() - 1])
+            if goes_on or (begins and not OTHER_LETTER.match(text[stop.end() :])):
                 continue
         yield start, text[start : stop.end()]
         start = stop.end()
@@ -186,29 +234,40 @@ def enumerated(sentences: Sentences, options: Mapping[str, str]) -> set[int]:
 
 
 def called_answers(sentence: str, options: Mapping[str, str]) -> Iterator[frozenset[str]]:
-    """What a sentence gives that speaks of the answer, or that is an option and nothing else."""
+    """What a sentence gives that speaks of the answer, that calls it right, or that is an option and nothing else."""
     named = affirmations(sentence, options)
-    if not named:
-        return
-    calls = [call.start() for call in ANSWER.finditer(sentence)]
-    if calls:
-        # A stop behind a letter ends no sentence, so that there may be several.
-        ends = [*calls[1:], len(sentence)]
-        given = [
-            next((each for each in named if call < each.end and each.start < end), None)
-            for call, end in zip(calls, ends, strict=True)
-        ]
-        found = [(call, each) for call, each in zip(calls, given, strict=True) if each is not None]
-        yield from [each.keys for call, each in found if not HEDGED.search(sentence[call : each.start])]
-        announced = re.search(r"\W*(?:is\b|:)\W*$", sentence[calls[-1] :])
-        if not found and not announced:
-            yield named[-1].keys
-    elif (
-        len(named) == 1
-        and not sentence.rstrip().endswith("?")
-        and len(WORD.findall(sentence[: named[0].start] + sentence[named[0].end :])) <= 1
-    ):
-        yield named[0].keys
+    calls = list(ANSWER.finditer(sentence))
+    right = [each for each in named if CALLED_RIGHT.match(sentence[each.end :])]
+    if calls and named:
+        yield from answers_behind(calls, named, sentence)
+    elif right:
+        yield right[-1].keys
+    elif ODD_ONE.match(sentence):
+        yield from [each.keys for each in named[-1:]] or in_other_words(sentence, options)
+    elif len(named) == 1 and not sentence.rstrip().endswith("?"):
+        before, behind = sentence[: named[0].start], sentence[named[0].end :]
+        if len(WORD.findall(before + behind)) <= 1 or not WORD.search(FILLER.sub("", before) + FILLER.sub("", behind)):
+            yield named[0].keys
+
+
+def answers_behind(
+    calls: Sequence[re.Match[str]], named: Sequence[Named], sentence: str
+) -> Iterator[frozenset[str]]:
+    """What each of the `calls` of an answer gives: the option that it is said of, else the first one behind it."""
+    # A stop behind a letter ends no sentence, so that there may be several.
+    ends = [*(call.start() for call in calls[1:]), len(sentence)]
+    found = False
+    for call, end in zip(calls, ends, strict=True):
+        before = [each for each in named if SUBJECT_OF_ANSWER.fullmatch(sentence[each.end : call.start()])]
+        behind = [each for each in named if call.start() < each.end and each.start < end]
+        given = before[-1] if before else next(iter(behind), None)
+        if given is not None:
+            found = True
+            if not HEDGED.search(sentence[call.start() : given.start]):
+                yield given.keys
+    announced = re.search(r"\W*(?:is\b|:)\W*$", sentence[calls[-1].start() :])
+    if not found and not announced:
+        yield named[-1].keys
 
 
 def summaries(sentence: str, options: Mapping[str, str]) -> Iterator[frozenset[str]]:
@@ -234,61 +293,3 @@ def affirmed(sentence: str, options: Mapping[str, str]) -> Iterator[frozenset[st
     """Whatever a sentence affirms."""
     for each in affirmations(sentence, options):
         yield each.keys
-
-
-def in_other_words(sentence: str, options: Mapping[str, str]) -> Iterator[frozenset[str]]:
-    """The one option whose words a sentence has in another order, or of whose words an answer is a part."""
-    if DENIAL.search(sentence) or options.keys() <= SAID_AS.keys():
-        return
-    said = stems(ANSWER.sub(" ", sentence))
-    told = {key: stems(option) for key, option in options.items()}
-    mentions = find_mentions(sentence, options)
-    denied = {mention.key for mention in mentions if is_denied(sentence, mention.start, mention.end)}
-    held = {key for key, words in told.items() if words and words <= said} - denied
-    if said and ANSWER.search(sentence):
-        held |= {key for key, words in told.items() if said <= words}
-    longest = {key for key in held if not any(told[key] < told[other] for other in held)}
-    if len(longest) == 1:
-        yield frozenset(longest)
-
-
-def affirmations(sentence: str, options: Mapping[str, str]) -> list[Named]:
-    """The options that `sentence` affirms, those named together as one; a letter beside another's text is both."""
-    groups: list[list[Mention]] = []
-    for mention in find_mentions(sentence, options):
-        if groups and belongs(mention, groups[-1], sentence[groups[-1][-1].end : mention.start]):
-            groups[-1].append(mention)
-        else:
-            groups.append([mention])
-    return [
-        Named(frozenset(each.key for each in group), group[0].start, group[-1].end)
-        for group in groups
-        if not is_denied(sentence, group[0].start, group[-1].end)
-    ]
-
-
-def belongs(mention: Mention, group: Sequence[Mention], between: str) -> bool:
-    """Whether `mention` is named together with `group`, or is its last one's letter or text."""
-    if SAME.match(between) and group[-1].by_letter != mention.by_letter:
-        return True
-    return bool(TOGETHER.match(between)) and all(mention.key != other.key for other in group)
-
-
-def is_denied(sentence: str, start: int, end: int) -> bool:
-    """Whether `sentence` says that it is not what stands between `start` and `end`."""
-    before = re.split(r"[,;:]|\bbut\b|\bhowever\b", sentence[:start])[-1]
-    if EXCEPTED.search(before):
-        return False
-    denied = DENIED_BEFORE.search(before) or COMPARED.search(before) or HEADED_AS_WRONG.search(sentence[:start])
-    return bool(denied or DENIED_AFTER.search(sentence[end:]))
-
-
-# Stems that options share with any sentence.
-IDLE = frozenset({"thi", "that", "with", "from", "giv", "start", "perform", "administe", "obtain", "the", "a", "i"})
-
-
-def stems(text: str) -> frozenset[str]:
-    """The words of `text` that say something, without their endings."""
-    words = re.findall(r"\d+(?:[.,/]\d+)*%?|\w+", text)
-    telling = (word for word in words if len(word) > 3 or word[0].isdigit() or word.isupper())
-    return frozenset(re.sub(r"(?<=...)(?:ing|ed|es|s|e|ly|i|us)$", "", word.lower())[:9] for word in telling) - IDLE

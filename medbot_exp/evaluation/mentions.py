@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from medbot_exp.evaluation.naming import patterns_of
+from medbot_exp.evaluation.wording import EXCEPTED
 
 # Words in front of a letter that is part of their name.
 NAMED_BY_LETTER = (
@@ -51,7 +52,7 @@ SAID_AS = {
 }
 # What yes, no and maybe stand between where they answer: a sentence's ends, and words that give or join answers.
 BEFORE_AN_ANSWER = re.compile(
-    r"(?:^|[\n.:;,!?(\[{\"'“。，：/是为]|\b(?:between|probably|likely|definitely|clearly?|on|with|is|be|say|answer|and|or|not"
+    r"(?:^|[\n.:;,!?(\[{\"'“。，：/是为]|\b(?:between|probably|likely|definitely|clear(?:ly)?|on|with|is|be|say|answer|and|or|not"
     r"|but|whether|would|lean(?:ing|s)? (?:to|towards?)|(?:is|be|a) an?|therefore|thus|so|hence|decision|option))\W*$",
     re.I,
 )
@@ -136,7 +137,7 @@ def stands_alone(letter: str, before: str, behind: str) -> bool:
     if PART_OF_A_NAME.search(before) or NAME_GOES_ON.match(behind) or letter == "I":
         return False
     if letter == "A" and re.match(r"\s[A-Za-zÀ-ÿ0-9]", behind):
-        return bool(CHOICE_GOES_ON.match(behind))
+        return bool(CHOICE_GOES_ON.match(behind) or EXCEPTED.search(before))
     return not re.match(r"\.\s?[a-zà-ÿ]{3,}", behind)  # E. coli
 
 

@@ -157,7 +157,7 @@ def spaced(tokens: Sequence[str]) -> str:
         before = r"(?<!\w)"
     if last.isascii() and last.isalnum():
         behind = r"(?!\w|[.,]\d)"
-    joined = r"and\s+|with\s+" if "," in tokens else ""
+    joined = "and|with|" if "," in tokens else ""
     return before + rf"[\s\-,'’()]*(?:(?:{joined}a|an|the|is|are|free)\s+)?".join(parts) + behind
 
 

@@ -22,8 +22,9 @@ ANSWER = any_of(
     r"(?<!\w)(?:(?:final|correct|right|best|my|expected|appropriate|most (?:appropriate|likely|accurate))\s+)+"
     r"(?:answer|option|choice|response|letter|guess)(?:e?s)?",
     rf"(?<!\w)(?:answers?(?:_\w+)?|ans|conclusion|final_decision|decision|verdict)\b{NAMES_ONLY}",
-    r"(?<!\w)(?:correct|richtig|exception is)\b(?=\s*:|\s*[A-J]\b)|\b(?:one )?to (?:pick|choose)\b",
-    r"\bI(?:'d| would|'ll| will)?\s+(?:\w+ly\s+)?(?:choose|chose|pick|select|go with|say|lean(?:ing)? (?:to|towards?)"
+    r"(?<!\w)(?:correct|richtig|exception is)\b(?=\s*:(?!\W*(?:true|false|yes|no)\b)|\s*[A-J]\b)"
+    r"|\b(?:one )?to (?:pick|choose)\b",
+    r"\bI(?:'d| would|'ll| will)?\s+(?:\w+ly\s+)?(?:choose|chose|pick|select|go (?:with|for)|say|lean(?:ing)? (?:to|towards?)"
     r"|conclude with|am going with|stand by|vote for|opt for|settle on)\b",
     r"\b(?:leaves?|leaving) (?:only )?(?:us with )?(?=\W*[A-E]\b)",
     r"答案|正确|正確|应选|應選|故选|选择|选(?=[「『\"'“(《]?\s*[A-E])|正解|答え",
@@ -42,7 +43,7 @@ JUDGEMENT = any_of(
 TAKEN_BACK = any_of(
     r"\b(?:wait|actually|correction|wrong|sorry|instead|hmm|no,|misread|withdraw|revis(?:e|ing)|apologi[sz]e)",
     r"on second thought|mistake|re-?read|reconsider|scratch that|correct myself|let me (?:re|double)|change my",
-    r"to be precise|I meant|on reflection|不对|等等|更正|moment|perdón|pardon|Entschuldigung",
+    r"to be precise|or rather|I meant?\b|edited|switch(?:ed)? to|on reflection|不对|等等|更正|moment|perdón|pardon|Entschuldigung",
 )
 # What stands a few words before an option that it denies.
 DENIED_BEFORE = re.compile(
@@ -50,8 +51,9 @@ DENIED_BEFORE = re.compile(
     r"|rul(?:es?|ed|ing) out|against|without|avoid|prefer\w* over|no longer|none of|withdraw|initially"
     r"|was going to (?:answer|say|choose|pick)"
     r"|(?:many|some|most|others)\b[^,;.]{0,30}\b(?:would|might|may) (?:answer|accept|say|argue|choose|pick|prefer)"
-    r"|first (?:considered|thought of|favou?red)|favou?red|distractor|nicht|kein\w*|pas|non|niet)"
-    r"|n't|不是|不选|排除)\b(?:\W+\w+){0,4}\W*$|[不非]$",
+    r"|(?:first|initially) (?:I )?(?:considered|thought(?: of)?|favou?red|suspected)|favou?red|distractor|eliminate"
+    r"|my first (?:thought|guess|answer|instinct) was|nicht|kein\w*|pas|non|niet|no es|não é|ni)"
+    r"|n't|不是|不选|排除)\b(?:\W+\w+){0,4}\W*$|\bbetween (?:options? )?\W*$|[不非]$",
     re.I,
 )
 # What stands behind it, in the same clause.
@@ -59,19 +61,75 @@ DENIED_AFTER = any_of(
     rf"^\W*{CROSS}|^\s*(?:错误|不对|不正确)",
     r"^[^,;:.\n]{0,25}\b(?:isn't|doesn't|can't|wasn't|won't|couldn't)",
     r"^[^,;:.(\n]{0,40}?\b(?:not|never|incorrect|wrong|false|excluded|ruled out|unlikely|less likely|contraindicated"
-    r"|inappropriate|possible|kept in mind|be considered|reasonable alternative"
+    r"|inappropriate|possible|kept in mind|be (?:considered|thought of)|reasonable alternative|(?:can|could|may) mimic"
+    r"|(?:is|comes) (?:a )?(?:close|next|second)|distractor|trap|can wait"
     r"|错误|scheidet aus|ausgeschlossen|no es (?:correcta?)|falsch|incorrecta?|fausse)\b",
 )
 DENIAL = re.compile(r"\b(?:not|no|never|cannot|without|neither|nor)\b|n't\b", re.I)
 # What makes the odd one out of an option, and so the answer.
-EXCEPTED = re.compile(r"\b(?:except|but not|other than|exception of)\b(?: for)?\s*$", re.I)
+EXCEPTED = re.compile(
+    r"(?:\b(?:except|but not|other than|exception of|apart from|außer|sauf|excepto|salvo|exceto|tranne)\b(?: for)?"
+    r"|\b(?:all|any|every\w*)\b[^.,;]{0,30}\bbut)\W*(?:option|choice|answer)?\W*$",
+    re.I,
+)
+# "The one that does not fit is", "the drug to avoid in pregnancy is": what such words end in is not denied.
+AUXILIARY = r"(?:is|are|was|were|does|do|did|has|have|had|can|could|would|should|may|might|will|must)"
+ODD_ONE = re.compile(
+    rf"^.*(?:\b(?:that|which|who)\b|\bthe\s+(?:(?!{AUXILIARY}\b)[\w\-]+\s+){{1,3}}?)(?:[^.;:]*?(?<!\w)"
+    r"(?:(?:is|does|do|are|must|should|can|would|could|did|has)n't|not|never|cannot|least|false|to avoid"
+    r"|contraindicated|incorrect|untrue)\b)(?![^.;:]*\b(?:that|think|believe|mean|say)\b)[^.;:]*?"
+    r"\b(?:is|are|was|would be)\b(?:\s*,?\s*(?:thus|therefore|hence|then|in fact)\b,?)?",
+    re.I | re.S,
+)
+ODD_ONE_BEFORE = re.compile(rf"{ODD_ONE.pattern}\W*(?:(?:the|an?|option|choice|answer|letter)\b\W*)*$", re.I | re.S)
+ODD_ONE_AFTER = re.compile(
+    r"\W*(?:\([^)]*\)\W*)?(?:(?:is|are|was|would be)\s+the\s+(?:\w+\s+){0,3}"
+    r"(?:(?:that|which|who|not|to avoid)\b|exception\b|odd one|(?:false|incorrect|untrue|wrong) (?:statement|one)\b)"
+    r"|does(?: not|n't) belong)",
+    re.I,
+)
+# What says of one option that it is not like the rest, and of the rest that it is.
+UNLIKE = re.compile(
+    r"[^,;:.\n]{0,40}?(?:\b(?:is|are|was|does|do|did|can|has|have|would|will|should)(?: not|n't)\b|\bcannot\b"
+    r"|\bcontraindicated\b|\bavoided\b)",
+    re.I,
+)
+THE_REST = re.compile(r"\b(?:the|all) (?:other|others|rest|remaining)\b", re.I)
+STILL_OPEN = re.compile(r"\b(?:remain(?!ing)|left|possible|possibilit\w+|could|may|might|differential|between)\b", re.I)
+# What can follow an option and calls it right, and what can stand between it and "the answer".
+CALLED_RIGHT = re.compile(
+    r"[\s)\"'.]*(?:\([^)]*\)\W*)?(?:(?:is|ist|est|es|é|è|seems|must be|has to be)\s+)?(?:the )?(?:correct|right|richtig|korrekt"
+    r"|zutreffend|correcte|correcta|correta|corretta|exacte?|vraie?|esatt[ao]|giust[ao]|正确|正確|が正解|が正しい)(?!\w)"
+    r"(?!\s+(?:if|only|when|heart|lung|upper|lower|side|vent|atri))",
+    re.I,
+)
+SUBJECT_OF_ANSWER = re.compile(
+    r"\W*(?:\([^)]*\)\W*)?(?:is|are|was|would be|will be|must be|seems|remains|being|as|ist|est|es|é|è)\b"
+    r"(?:\s+(?:the|an?|my|our|thus|therefore|also|clearly|most|single|only|probably|likely))*\W*$",
+    re.I,
+)
+# Words that add nothing to an option that is given as the whole of a sentence.
+FILLER = any_of(
+    r"\b(?:it|that|this)(?:'s| is| has to be| must be)\b|\bit is\W*$|\b(?:so|hence|thus|therefore|ok(?:ay)?|well|yes|then)\b",
+    r"\b(?:i|i'd|i would|let'?s|let us)\b(?: (?:say|go (?:with|for)|think|take|bet))?|\bmy (?:pick|vote|guess|choice) ?(?:is)?\b",
+    r"\b(?:definitely|clearly|surely|certainly|obviously|simply|easily|hands down|for sure|all the way|no doubt)\b",
+    r"\b(?:without (?:a )?doubt|of course|in this case|here|option|choice|letter)\b|\b(?:c'est|es|est|ist|la|el|die|der)\b",
+)
+# What a sentence concludes in so many words, before a letter is given.
+CONCLUDED = any_of(
+    r"\b(?:therefore|thus|hence|so)\b|\bmost likely (?:diagnosis|cause)\b|\bthe diagnosis\b|\b(?:final|correct) answer\b"
+)
 # "A rather than B", but not "less than 130/80".
 COMPARED = re.compile(
     r"(?<!less)(?<!more)(?<!fewer)(?<!greater)(?<!higher)(?<!lower)(?<!longer)(?<!older)(?<!younger)"
     r"\s+than (?:with |to |for |by )?\W*$",
     re.I,
 )
-HEADED_AS_WRONG = re.compile(r"\b(?:incorrect|wrong|false)\s*(?:answers?|options?|choices?)?\s*:\W*$", re.I)
+HEADED_AS_WRONG = re.compile(
+    r"\b(?:incorrect|wrong|false|other|alternative|eliminated|excluded)s?[\s_]*(?:answers?|options?|choices?)?\W*:[^\w]*"
+    r"(?:[A-J]\b\W+)*$",
+    re.I,
+)
 CONDITION = re.compile(r"^\W*if\b|\b(?:but|and) if\b", re.I)
 HEDGED = re.compile(r"\b(?:could|might|may)\b", re.I)
 # Between options that are named together, and between a letter and its text.
