@@ -1,0 +1,58 @@
+"""Options that a sentence gives in other words: in another order, in part, or with another ending."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from medbot_exp.evaluation.affirmations import is_denied
+from medbot_exp.evaluation.mentions import SAID_AS, find_mentions
+from medbot_exp.evaluation.naming import LOWERED, RAISED, aliases_of
+from medbot_exp.evaluation.wording import ANSWER, DENIAL, ODD_ONE
+
+# Stems that options share with any sentence.
+IDLE = frozenset("thi that with from giv start perform administer obtain the a i an of is it to patient".split())
+ENDING = re.compile(r"(?<=...)(?:ations?|ions?|ing|ally|al|ed|es|s|e|ly|i|us|ance)$")
+# What a sentence may deny before it comes to what it says.
+TURN = re.compile(r"^.*\bnot\b.*\bbut\b(?! not\b)", re.I | re.S)
+
+
+def in_other_words(sentence: str, options: Mapping[str, str]) -> Iterator[frozenset[str]]:
+    """The one option whose words a sentence has in another order, or of whose words an answer is a part."""
+    odd = ODD_ONE.match(sentence)
+    turn = TURN.match(sentence)
+    told_here = sentence[odd.end() :] if odd else sentence[turn.end() :] if turn else sentence
+    if DENIAL.search(told_here) or options.keys() <= SAID_AS.keys():
+        return
+    said = stems(ANSWER.sub(" ", told_here))
+    told = {key: stems(option) for key, option in options.items()}
+    denied = {
+        mention.key
+        for mention in find_mentions(sentence, options)
+        if is_denied(sentence, mention.start, mention.end)
+    }
+    held = {key for key, words in told.items() if words and words <= said} - denied
+    partial = odd or turn or ANSWER.search(sentence) or len(said) <= 4
+    if said and partial:
+        held |= {key for key, words in told.items() if said <= words} - denied
+    longest = {key for key in held if not any(told[key] < told[other] for other in held)}
+    if len(longest) == 1:
+        yield frozenset(longest)
+
+
+def stems(text: str) -> Counter[str]:
+    """How often `text` has each word that says something, without its ending."""
+    for alias in aliases_of(text):
+        if len(alias.split()) > len(text.split()):
+            text = alias
+            break
+    words = re.findall(r"\d+(?:[.,/]\d+)*%?|\w+|[↑↓]", text)
+    telling = (word for word in words if len(word) > 3 or word[0].isdigit() or word.isupper() or word in "↑↓")
+    return Counter(stem for stem in map(stem_of, telling) if stem not in IDLE)
+
+
+def stem_of(word: str) -> str:
+    """`word` without its ending; one stem for all words of a direction."""
+    for direction in (RAISED, LOWERED):
+        if word.lower() in direction or word.lower()[:6] in [each[:6] for each in direction if len(each) > 6]:
+            return direction[-1]
+    return ENDING.sub("", word.lower())[:9]

@@ -1,0 +1,47 @@
+"""Replies that judge the options one by one: a table, a JSON object or a list with one that is right.
+
+    {"A": false, "B": true, "C": false}        A: 10%  B: 70%  C: 20%        A ✗  B ✓  C ✗
+"""
+
+import re
+from collections.abc import Mapping
+
+from medbot_exp.evaluation.mentions import SAID_AS, find_mentions
+
+RIGHT = (
+    r"true|correct|right|yes|best|most likely|fits|richtig|korrekt|wahr|vraie?|correcte|correct[ao]|verdader[ao]|verdadeir[ao]"
+    r"|giusto|vero|верно|正确|正確|对|正しい|맞음|[✅✓✔☑]|\[x\]"
+)
+WRONG = (
+    r"false|incorrect|wrong|no|not \w+|unlikely|less likely|possible|falsch|fauss?e?|incorrecte|incorrect[ao]|fals[ao]|errad[ao]"
+    r"|sbagliat[ao]|неверно|错误|不正确|錯誤|错|誤り|틀림|[❌✗✘×]|\[ \]"
+)
+# What can stand between an option and its verdict: the name of a field, in JSON or in a table.
+VERDICT = re.compile(
+    r"[\s\"')}\]|:=\-–—.]*(?:(?:,\s*\")?(?:is_?|is )?(?:correct|verdict|status|judge?ment|assessment|result|value|answer"
+    rf"|likelihood|probability|score|label)\??\"?\s*[:=]\s*\"?|\b(?:is|ist|est|es|é|è)\s+)?(?:(?P<right>{RIGHT})|(?P<wrong>{WRONG})"
+    r"|(?P<share>1\.0+|0?\.\d+|\d+(?:\.\d+)?(?=\s*%)))(?!\w)",
+    re.I,
+)
+
+
+def judged_right(text: str, options: Mapping[str, str]) -> str | None:
+    """The one option that `text` calls right where it judges them one by one, or gives more than half of all shares."""
+    if options.keys() <= SAID_AS.keys():
+        return None
+    right, wrong, shares = set(), set(), {}
+    mentions = find_mentions(text, options)
+    starts = [*(mention.start for mention in mentions), len(text)]
+    for mention, end in zip(mentions, starts[1:], strict=True):
+        verdict = VERDICT.match(text[mention.end : end])
+        if verdict is None:
+            continue
+        if verdict["share"]:
+            shares[mention.key] = float(verdict["share"])
+        else:
+            (right if verdict["right"] else wrong).add(mention.key)
+    if len(right) == 1 and len(wrong) > 1 and not right & wrong:
+        return right.pop()
+    if shares.keys() == options.keys() and not right | wrong:
+        return next((key for key, share in shares.items() if 2 * share > sum(shares.values())), None)
+    return None
