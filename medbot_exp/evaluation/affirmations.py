@@ -68,10 +68,15 @@ def together(group: Sequence[Mention], options: Mapping[str, str]) -> frozenset[
     return keys
 
 
+def is_odd_one(sentence: str, start: int, end: int) -> bool:
+    """Whether what stands between `start` and `end` is what `sentence` says does not fit."""
+    return bool(ODD_ONE_BEFORE.search(sentence[:start]) or ODD_ONE_AFTER.match(sentence[end:]))
+
+
 def is_denied(sentence: str, start: int, end: int) -> bool:
     """Whether `sentence` says that it is not what stands between `start` and `end`."""
     whole = sentence[:start]
-    if EXCEPTED.search(whole) or ODD_ONE_BEFORE.search(whole) or ODD_ONE_AFTER.match(sentence[end:]):
+    if EXCEPTED.search(whole) or is_odd_one(sentence, start, end):
         return False
     before = re.split(r"[,;:，；：]|\bbut\b(?! not\b)|\bhowever\b|\bsondern\b|\bsino\b", whole)[-1]
     denied = DENIED_BEFORE.search(before) or COMPARED.search(before) or HEADED_AS_WRONG.search(whole)

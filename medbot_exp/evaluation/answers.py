@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from medbot_exp.evaluation.affirmations import Named, affirmations, groups_of, together
+from medbot_exp.evaluation.affirmations import Named, affirmations, groups_of, is_odd_one, together
 from medbot_exp.evaluation.mentions import find_mentions
 from medbot_exp.evaluation.paraphrases import in_other_words
 from medbot_exp.evaluation.reply import behind_thought, plain
@@ -38,7 +38,7 @@ SENTENCE_END = re.compile(r"(?<!\bvs)(?<!i\.e)(?<!e\.g)[.!?](?=\s|$)|[。！？�
 HEADING = re.compile(r"^[^\n.!?]{1,60}\n+(?=[^\n])", re.M)
 # Chinese and Japanese have no spaces.
 WORD = re.compile(r"[^\W\u3040-\u9fff]+|[\u3040-\u9fff]")
-STRUCTURED = re.compile(r"(?:json\s*)?[\[{]")
+STRUCTURED = re.compile(r"(?:json\s*)?(?:\{|\[(?!.?\]))")
 # Lines under a heading that says that they are not the answer.
 LIST_OF_OTHERS = re.compile(
     r"^[^\n]{0,30}\b(?:differential|alternatives|considered|distractors|incorrect|wrong|excluded|eliminated|ruled out)\b"
@@ -224,13 +224,20 @@ def with_headings(text: str, options: Mapping[str, str]) -> str:
 
 def enumerated(sentences: Sentences, options: Mapping[str, str]) -> set[int]:
     """Where the lines begin that go through the options one by one."""
-    begun = {}
+    begun, rests = {}, []
     for at, sentence in sentences:
         first = next(iter(find_mentions(sentence, options)), None)
         begins = first is not None and not re.search(r"\w", sentence[: first.start])
         if first is not None and begins and LISTED.match(sentence[first.end - 1 :]):
             begun[at] = first.key
-    return set(begun) if len(set(begun.values())) > 1 else set()
+            group = groups_of(sentence, options)[0]
+            rests.append(sentence[group[-1].end :])
+    if len(set(begun.values())) < 2:
+        return set()
+    first, *later = begun.items()
+    # "B. Heparin", and below it what speaks against A, C and D: the first line is the answer.
+    answers = first[1] > later[0][1] and not any(WORD.search(rest) for rest in rests[:1]) and any(map(WORD.search, rests))
+    return {at for at, _ in (later if answers else begun.items())}
 
 
 def called_answers(sentence: str, options: Mapping[str, str]) -> Iterator[frozenset[str]]:
@@ -238,12 +245,15 @@ def called_answers(sentence: str, options: Mapping[str, str]) -> Iterator[frozen
     named = affirmations(sentence, options)
     calls = list(ANSWER.finditer(sentence))
     right = [each for each in named if CALLED_RIGHT.match(sentence[each.end :])]
+    odd = [each for each in named if is_odd_one(sentence, each.start, each.end)]
     if calls and named:
         yield from answers_behind(calls, named, sentence)
     elif right:
         yield right[-1].keys
-    elif ODD_ONE.match(sentence):
-        yield from [each.keys for each in named[-1:]] or in_other_words(sentence, options)
+    elif odd:
+        yield odd[-1].keys
+    elif not named and ODD_ONE.match(sentence):
+        yield from in_other_words(sentence, options)
     elif len(named) == 1 and not sentence.rstrip().endswith("?"):
         before, behind = sentence[: named[0].start], sentence[named[0].end :]
         if len(WORD.findall(before + behind)) <= 1 or not WORD.search(FILLER.sub("", before) + FILLER.sub("", behind)):

@@ -10,7 +10,7 @@ from medbot_exp.evaluation.naming import LOWERED, RAISED, aliases_of
 from medbot_exp.evaluation.wording import ANSWER, DENIAL, ODD_ONE
 
 # Stems that options share with any sentence.
-IDLE = frozenset("thi that with from giv start perform administer obtain the a i an of is it to patient".split())
+IDLE = frozenset("thi that with from giv start perform administe obtain the a i an of is it to patient".split())
 ENDING = re.compile(r"(?<=...)(?:ations?|ions?|ing|ally|al|ed|es|s|e|ly|i|us|ance)$")
 # What a sentence may deny before it comes to what it says.
 TURN = re.compile(r"^.*\bnot\b.*\bbut\b(?! not\b)", re.I | re.S)

@@ -18,7 +18,7 @@ WRONG = (
 )
 # What can stand between an option and its verdict: the name of a field, in JSON or in a table.
 VERDICT = re.compile(
-    r"[\s\"')}\]|:=\-–—.]*(?:(?:,\s*\")?(?:is_?|is )?(?:correct|verdict|status|judge?ment|assessment|result|value|answer"
+    r"[^\S\n]*(?:[\"')}\]|:=\-–—.][^\S\n]*)*(?:(?:,\s*\")?(?:is_?|is )?(?:correct|verdict|status|judge?ment|assessment|result|value|answer"
     rf"|likelihood|probability|score|label)\??\"?\s*[:=]\s*\"?|\b(?:is|ist|est|es|é|è)\s+)?(?:(?P<right>{RIGHT})|(?P<wrong>{WRONG})"
     r"|(?P<share>1\.0+|0?\.\d+|\d+(?:\.\d+)?(?=\s*%)))(?!\w)",
     re.I,

@@ -134,7 +134,7 @@ CONDITION = re.compile(r"^\W*if\b|\b(?:but|and) if\b", re.I)
 HEDGED = re.compile(r"\b(?:could|might|may)\b", re.I)
 # Between options that are named together, and between a letter and its text.
 TOGETHER = re.compile(
-    r"^[\s,/&+:{}]*(?:and|or|und|oder|et|ou|y|o|e|和|或|及|、)?[\s,/&+{}]*(?:or|and|option|choice|answer)?[\s:{}()]*$",
+    r"^(?!\s*:\s*$)[\s,/&+:{}]*(?:and|or|und|oder|et|ou|y|o|e|和|或|及|、)?[\s,/&+{}]*(?:or|and|option|choice|answer)?[\s:{}()]*$",
     re.I,
 )
 SAME = re.compile(r"^[\s.:,)(\-–—=\"'\]}{]*(?:i\.e\.|which is|namely|the|is)?[\s.:,)(\-–—=\"'{]*$", re.I)
