@@ -12,6 +12,7 @@ from medbot_exp.evaluation.mentions import Mention, find_mentions
 from medbot_exp.evaluation.naming import united
 from medbot_exp.evaluation.wording import (
     COMPARED,
+    CONCESSION,
     DENIED_AFTER,
     DENIED_BEFORE,
     EXCEPTED,
@@ -45,7 +46,8 @@ def groups_of(sentence: str, options: Mapping[str, str]) -> list[list[Mention]]:
     """The mentions in `sentence`, those side by side in one group; a letter beside its text is one option."""
     groups: list[list[Mention]] = []
     for mention in find_mentions(sentence, options):
-        if groups and belongs(mention, groups[-1], sentence[groups[-1][-1].end : mention.start]):
+        conceded = CONCESSION.match(sentence) and re.match(r"(?!\s*(?:,|and\b|or\b))", sentence[mention.end :])
+        if groups and not (conceded and sentence[groups[-1][-1].end : mention.start].strip() == ",") and belongs(mention, groups[-1], sentence[groups[-1][-1].end : mention.start]):
             groups[-1].append(mention)
         else:
             groups.append([mention])

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import pairwise
 
 from medbot_exp.evaluation.affirmations import Named, affirmations, groups_of, is_odd_one, together
 from medbot_exp.evaluation.mentions import find_mentions
@@ -18,15 +19,19 @@ from medbot_exp.evaluation.verdicts import judged_right
 from medbot_exp.evaluation.wording import (
     ANSWER,
     CALLED_RIGHT,
+    CALLED_TRUE,
     CONCLUDED,
     CONDITION,
     FILLER,
     HEDGED,
     JUDGEMENT,
     ODD_ONE,
+    POINTS_BACK,
     STILL_OPEN,
     SUBJECT_OF_ANSWER,
     SUMMARY,
+    SUPPOSED_AFTER,
+    SUPPOSED_BEFORE,
     TAKEN_BACK,
     THE_REST,
     TICK,
@@ -115,16 +120,18 @@ def answer_of(text: str, options: Mapping[str, str], cut: bool) -> str | None:
     sentences = list(sentences_of(with_headings(text, options), options))
     listed = enumerated(sentences, options)
     told = [(at, sentence) for at, sentence in sentences if at not in listed or TICK.search(sentence)]
+    told = list(pointing(sentences, options)) + told
     claims = claimed(called_answers, told, options)
     if claims:
         return called(claims, told, text, options)
     judged = judged or left_out(told, options)
     if judged is not None:
         return judged
-    for kind in (summaries, judgements, affirmed, in_other_words):
+    for kind in (summaries, judgements, affirmed, supposed, in_other_words):
         claims = claimed(kind, told, options)
         # Of a reply that was cut, a mention may be where its answer would have begun.
-        if claims and not (cut and (kind is in_other_words or (kind is affirmed and len(claims) < 2))):
+        certain = kind in (summaries, judgements) or (kind in (affirmed, supposed) and len(claims) > 1)
+        if claims and (certain or not cut):
             return settled(claims, text, options)
     return None
 
@@ -161,7 +168,7 @@ def left_out(told: Sentences, options: Mapping[str, str]) -> str | None:
             keys = together(group, options)
             if UNLIKE.match(sentence[group[-1].end :]):
                 denied |= keys
-            elif len(keys) > 1:
+            elif len(keys) > 1 or CALLED_TRUE.match(sentence[group[-1].end :]):
                 others |= keys
         rest = rest or bool(THE_REST.search(sentence))
     if len(denied) == 1 and (others == options.keys() - denied or (rest and not others)):
@@ -220,6 +227,14 @@ def with_headings(text: str, options: Mapping[str, str]) -> str:
         return found[0].rstrip(":\n") + ": " if announces else found[0]
 
     return HEADING.sub(joined, text)
+
+
+def pointing(sentences: Sentences, options: Mapping[str, str]) -> Iterator[tuple[int, str]]:
+    """The sentences that say no more than "this is the correct answer", with the option that they speak of."""
+    for (_, before), (at, sentence) in pairwise(sentences):
+        groups = groups_of(before, options) if POINTS_BACK.match(sentence) else []
+        if groups:
+            yield at, before[groups[0][0].start : groups[0][-1].end] + " is the correct answer."
 
 
 def enumerated(sentences: Sentences, options: Mapping[str, str]) -> set[int]:
@@ -295,11 +310,20 @@ def judgements(sentence: str, options: Mapping[str, str]) -> Iterator[frozenset[
     named = affirmations(sentence, options)
     judged = list(JUDGEMENT.finditer(sentence)) or list(ANSWER.finditer(sentence))
     if named and judged:
+        subject = [each for each in named if SUBJECT_OF_ANSWER.fullmatch(sentence[each.end : judged[-1].start()])]
         behind = [each for each in named if each.end > judged[-1].start()]
-        yield (behind[0] if behind else named[-1]).keys
+        yield (subject[-1] if subject else behind[0] if behind else named[-1]).keys
 
 
 def affirmed(sentence: str, options: Mapping[str, str]) -> Iterator[frozenset[str]]:
+    """Whatever a sentence affirms, and not as a mere thought."""
+    for each in affirmations(sentence, options):
+        before, behind = sentence[: each.start], sentence[each.end :]
+        if not (SUPPOSED_BEFORE.search(before) or SUPPOSED_AFTER.match(behind)):
+            yield each.keys
+
+
+def supposed(sentence: str, options: Mapping[str, str]) -> Iterator[frozenset[str]]:
     """Whatever a sentence affirms."""
     for each in affirmations(sentence, options):
         yield each.keys

@@ -36,7 +36,7 @@ CALLED_OPTION = (
     "보기 정답 विकल्प उत्तर الخيار الإجابة svar odpowiedź cevap"
 )
 BY_PLACE = re.compile(
-    r"\b(?P<place>first|second|third|fourth|fifth|last)\s+(?:option|choice|answer|alternative)\b"
+    r"\b(?P<place>first|second|third|fourth|fifth|last)\s+(?:option|choice|answer|alternative)\b(?!\s*[:=]|\s+is\s+[A-J]\b)"
     r"|\b(?:option|choice)\s*(?:number|no\.|#)?\s*(?P<number>[1-9])(?![\w.%/])",
     re.I,
 )

@@ -28,7 +28,7 @@ JOINED = re.compile(r"(?:both |options? )?([A-J](?:\s*(?:,|&|and|,\s*and)\s*[A-J
 DISPENSABLE_FIRST = (
     r"(?:acute|start|begin|give|administer|administration of|order|perform|obtain|prescribe|initiate|use|add"
     r"|refer(?:ral)? for|schedule|treat(?:ment)? with|therapy with|intravenous(?:ly)?|iv|oral(?:ly)?|intramuscular|im"
-    r"|subcutaneous|topical|inhaled|immediate|urgent|emergen(?:cy|t)|empiric(?:al)?|systemic|a|an|the)\s+"
+    r"|measure|check|serum|plasma|subcutaneous|topical|inhaled|immediate|urgent|emergen(?:cy|t)|empiric(?:al)?|systemic|a|an|the)\s+"
 )
 DISPENSABLE_LAST = r"\s+(?:therapy|alone|orally|intravenously|intramuscularly|subcutaneously|topically)"
 # Too little to name an option by.
@@ -39,6 +39,10 @@ GENERIC = frozenset(
 # What initials would be read as instead.
 OTHER_WORDS = frozenset("IV IM OR IT IS AS NO SO BE IF IN ON AT TO OF BY WE HE ME US UP AM PM DO GO AN ALL".split())
 SHORT_FORMS = {"intravenous": "IV", "intramuscular": "IM"}
+ROMAN = {"I": "1", "II": "2", "III": "3", "IV": "4", "V": "5"}
+COUNTED = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+# A genus and a species: Escherichia coli.
+BINOMIAL = re.compile(r"([A-Z])[a-z]+(?:a|us|um|is|as|ces) ([a-z]+(?:us|is|um|ae|i|a|ns|es|x))")
 IN_WORDS = {
     Fraction(1, 2): "half|one half|one in two",
     Fraction(1, 3): "one third|one in three",
@@ -72,13 +76,33 @@ def forms_of(whole: str, others: Sequence[str]) -> set[str]:
         forms |= only_here((f"{bracket[1]} {bracket[3]}".strip(), bracket[2]), others)
     forms |= only_here([core for form in forms for core in cores_of(form)], others)
     forms |= only_here([alias for form in forms for alias in aliases_of(form)], others)
-    return forms | set(by_direction(whole))
+    forms |= only_here(list(counted_otherwise(whole)), others)
+    return forms | set(by_direction(whole)) | binomials(whole, others)
 
 
 def only_here(names: Sequence[str], others: Sequence[str]) -> set[str]:
     """Those of `names` that are part of none of `others`, nor of another name of theirs."""
     told = [name.lower() for other in others for name in (other, *aliases_of(other))]
     return {name for name in names if not any(re.search(rf"(?<!\w){re.escape(name.lower())}", other) for other in told)}
+
+
+def binomials(whole: str, others: Sequence[str]) -> set[str]:
+    """How the name of a germ is shortened: E. coli, E coli, and the genus where no other option has it."""
+    found = BINOMIAL.fullmatch(whole)
+    if not found:
+        return set()
+    genus, species = whole.split()
+    return {f"{genus[0]}. {species}", f"{genus[0]} {species}"} | only_here((genus, species), others)
+
+
+def counted_otherwise(whole: str) -> Iterator[str]:
+    """`whole` with its Roman numeral as a figure, or its leading figure as a word: stage 3, six months."""
+    numeral = re.search(r"\b(?:I{1,3}|IV|V)$", whole)
+    if numeral and numeral.start():
+        yield whole[: numeral.start()] + ROMAN[numeral[0]]
+    figure = re.match(r"(\d+) [a-z]", whole)
+    if figure and 0 < int(figure[1]) <= len(COUNTED):
+        yield COUNTED[int(figure[1]) - 1] + whole[figure.end(1) :]
 
 
 def cores_of(form: str) -> Iterator[str]:

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from medbot_exp.evaluation.affirmations import is_denied
 from medbot_exp.evaluation.mentions import SAID_AS, find_mentions
 from medbot_exp.evaluation.naming import LOWERED, RAISED, aliases_of
-from medbot_exp.evaluation.wording import ANSWER, DENIAL, ODD_ONE
+from medbot_exp.evaluation.wording import ANSWER, DENIAL, FILLER, JUDGEMENT, ODD_ONE, SUMMARY
 
 # Stems that options share with any sentence.
 IDLE = frozenset("thi that with from giv start perform administe obtain the a i an of is it to patient".split())
-ENDING = re.compile(r"(?<=...)(?:ations?|ions?|ing|ally|al|ed|es|s|e|ly|i|us|ance)$")
+ENDING = re.compile(r"(?<=...)(?:ations?|ions?|ing|ical(?:ly)?|ally|al|ery|ed|es|s|e|ly|i|us|ance)$")
 # What a sentence may deny before it comes to what it says.
 TURN = re.compile(r"^.*\bnot\b.*\bbut\b(?! not\b)", re.I | re.S)
 
@@ -23,18 +23,25 @@ def in_other_words(sentence: str, options: Mapping[str, str]) -> Iterator[frozen
     told_here = sentence[odd.end() :] if odd else sentence[turn.end() :] if turn else sentence
     if DENIAL.search(told_here) or options.keys() <= SAID_AS.keys():
         return
-    said = stems(ANSWER.sub(" ", told_here))
+    said = stems(FILLER.sub(" ", ANSWER.sub(" ", told_here)))
     told = {key: stems(option) for key, option in options.items()}
     denied = {
         mention.key
         for mention in find_mentions(sentence, options)
         if is_denied(sentence, mention.start, mention.end)
     }
-    held = {key for key, words in told.items() if words and words <= said} - denied
+    vague = {key for key, words in told.items() if any(words < others for others in told.values())}
+    held = {key for key, words in told.items() if words and words <= said} - denied - vague
     partial = odd or turn or ANSWER.search(sentence) or len(said) <= 4
     if said and partial:
         held |= {key for key, words in told.items() if said <= words} - denied
     longest = {key for key in held if not any(told[key] < told[other] for other in held)}
+    if not held and not denied:
+        judged = partial or JUDGEMENT.search(sentence) or SUMMARY.search(sentence)
+        alone = {key: words.keys() - set().union(*(told[other] for other in told if other != key)) for key, words in told.items()}
+        longest = {key for key, words in alone.items() if len(words & said.keys()) >= (1 if judged else 2)} - denied
+        if any(alone[key] & said.keys() for key in alone.keys() - longest):
+            return
     if len(longest) == 1:
         yield frozenset(longest)
 

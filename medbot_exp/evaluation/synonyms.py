@@ -77,6 +77,20 @@ vitamin D3 = vitamin D = cholecalciferol
 vitamin E = tocopherol = alpha-tocopherol
 vitamin K = phylloquinone
 surgical excision = surgical removal
+G6PD = glucose-6-phosphate dehydrogenase
+LDH = lactate dehydrogenase
+ACE = angiotensin-converting enzyme
+ARB = angiotensin receptor blocker
+Na-K-2Cl cotransporter = NKCC2
+thalassemia minor = thalassemia trait
+radiation therapy = radiotherapy
+chemotherapy = chemo
+influenza = flu
+ultrasound = ultrasonography = sonography
+UTI = urinary tract infection
+X-linked recessive = X-linked
+ALS = amyotrophic lateral sclerosis
+SLE = systemic lupus erythematosus = lupus
 """
 # Each name, where it stands in a text, and the others of the same thing.
 SYNONYMS = tuple(

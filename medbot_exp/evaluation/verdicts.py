@@ -24,6 +24,9 @@ VERDICT = re.compile(
     re.I,
 )
 
+# In front of options instead.
+MARK = re.compile(r"(?P<right>[✅✓✔☑]|\[x\])|(?P<wrong>[❌✗✘×]|\[ \])(?P<share>(?!))?", re.I)
+
 
 def judged_right(text: str, options: Mapping[str, str]) -> str | None:
     """The one option that `text` calls right where it judges them one by one, or gives more than half of all shares."""
@@ -31,17 +34,26 @@ def judged_right(text: str, options: Mapping[str, str]) -> str | None:
         return None
     right, wrong, shares = set(), set(), {}
     mentions = find_mentions(text, options)
+    in_front = MARK.match(text) is not None
+    ends = [0, *(mention.end for mention in mentions)]
     starts = [*(mention.start for mention in mentions), len(text)]
-    for mention, end in zip(mentions, starts[1:], strict=True):
-        verdict = VERDICT.match(text[mention.end : end])
+    for mention, before, behind in zip(mentions, ends, starts[1:], strict=False):
+        if in_front:
+            verdict = MARK.search(text[before : mention.start])
+        else:
+            verdict = VERDICT.match(text[mention.end : behind])
         if verdict is None:
             continue
         if verdict["share"]:
             shares[mention.key] = float(verdict["share"])
         else:
             (right if verdict["right"] else wrong).add(mention.key)
-    if len(right) == 1 and len(wrong) > 1 and not right & wrong:
+    if right & wrong:
+        return None
+    if len(right) == 1 and len(wrong) > 1:
         return right.pop()
-    if shares.keys() == options.keys() and not right | wrong:
+    if len(wrong) == 1 and right == options.keys() - wrong and len(right) > 1:
+        return wrong.pop()
+    if len(shares) > max(1, len(options) - 2) and not right | wrong:
         return next((key for key, share in shares.items() if 2 * share > sum(shares.values())), None)
     return None

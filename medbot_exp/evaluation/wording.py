@@ -19,6 +19,7 @@ NAMES_ONLY = r"(?!\s+[A-J]\b(?!\W*$))"
 # What calls something the answer.
 ANSWER = any_of(
     TICK.pattern,
+    r"\b(?:first|top|1st) (?:choice|answer|pick|guess)\b(?=\W)",
     r"(?<!\w)(?:(?:final|correct|right|best|my|expected|appropriate|most (?:appropriate|likely|accurate))\s+)+"
     r"(?:answer|option|choice|response|letter|guess)(?:e?s)?",
     rf"(?<!\w)(?:answers?(?:_\w+)?|ans|conclusion|final_decision|decision|verdict)\b{NAMES_ONLY}",
@@ -38,7 +39,7 @@ SUMMARY = any_of(
 JUDGEMENT = any_of(
     r"\b(?:most (?:likely|appropriate|probable|consistent|suitable)|best|preferable|suitable|probably|likely)\b",
     r"\b(?:diagnosis|(?:treatment|drug) of choice|indicated|should|must be|means|guess|confident|convinced)\b",
-    r"\b(?:points? to|consistent with|due to|caused by|favou?r|tips? the scales|is right|is correct|is the)\b",
+    r"\b(?:point(?:s|ing)? to|consistent with|due to|caused by|favou?r|tips? the scales|is right|is correct|is the)\b",
 )
 TAKEN_BACK = any_of(
     r"\b(?:wait|actually|correction|wrong|sorry|instead|hmm|no,|misread|withdraw|revis(?:e|ing)|apologi[sz]e)",
@@ -50,18 +51,20 @@ DENIED_BEFORE = re.compile(
     r"(?:\b(?:not|never|neither|nor|cannot|rather than|instead of|unlike|excludes?|excluding|excluded"
     r"|rul(?:es?|ed|ing) out|against|without|avoid|prefer\w* over|no longer|none of|withdraw|initially"
     r"|was going to (?:answer|say|choose|pick)"
-    r"|(?:many|some|most|others)\b[^,;.]{0,30}\b(?:would|might|may) (?:answer|accept|say|argue|choose|pick|prefer)"
+    r"|(?:many|some|most|others|students|people|one|you)\b[^,;.]{0,30}\b(?:would|might|may|could|often|tend to)"
+    r" (?:answer|accept|say|argue|choose|pick|prefer|think(?: of)?)|(?:mistake|trap|error|tempting) (?:is|would be)? ?to \w+"
+    r"|(?:(?:to|can't|cannot) tell|tell \w+ from|distinguish\w*|differentiate|confuse)"
     r"|(?:first|initially) (?:I )?(?:considered|thought(?: of)?|favou?red|suspected)|favou?red|distractor|eliminate"
     r"|my first (?:thought|guess|answer|instinct) was|nicht|kein\w*|pas|non|niet|no es|não é|ni)"
-    r"|n't|不是|不选|排除)\b(?:\W+\w+){0,4}\W*$|\bbetween (?:options? )?\W*$|[不非]$",
+    r"|n't|不是|不选|排除)\b(?:\W+\w+){0,4}\W*$|\bbetween (?:options? )?\W*$|^\W*[❌✗✘×]\W*$|[不非]$",
     re.I,
 )
 # What stands behind it, in the same clause.
 DENIED_AFTER = any_of(
     rf"^\W*{CROSS}|^\s*(?:错误|不对|不正确)",
-    r"^[^,;:.\n]{0,25}\b(?:isn't|doesn't|can't|wasn't|won't|couldn't)",
-    r"^[^,;:.(\n]{0,40}?\b(?:not|never|incorrect|wrong|false|excluded|ruled out|unlikely|less likely|contraindicated"
-    r"|inappropriate|possible|kept in mind|be (?:considered|thought of)|reasonable alternative|(?:can|could|may) mimic"
+    r"^[^,;:.\n]{0,25}\b(?:isn't|doesn't|don't|aren't|didn't|can't|wasn't|won't|couldn't)",
+    r"^[^,;:.(\n—]{0,40}?\b(?:not(?!\W+(?:option |choice )?[A-J]\b)|never|incorrect|wrong|false|excluded|ruled out|unlikely|less (?:likely|common|frequent)|contraindicated"
+    r"|inappropriate|possible|tempting|kept in mind|be (?:considered|thought of)|reasonable alternative|(?:can|could|may) mimic"
     r"|(?:is|comes) (?:a )?(?:close|next|second)|distractor|trap|can wait"
     r"|错误|scheidet aus|ausgeschlossen|no es (?:correcta?)|falsch|incorrecta?|fausse)\b",
 )
@@ -90,7 +93,7 @@ ODD_ONE_AFTER = re.compile(
 )
 # What says of one option that it is not like the rest, and of the rest that it is.
 UNLIKE = re.compile(
-    r"[^,;:.\n]{0,40}?(?:\b(?:is|are|was|does|do|did|can|has|have|would|will|should)(?: not|n't)\b|\bcannot\b"
+    r"[^,;:.\n]{0,40}?(?:\b(?:is|are) (?:false|incorrect|untrue|wrong)\b|\b(?:is|are|was|does|do|did|can|has|have|would|will|should)(?: not|n't)\b|\bcannot\b"
     r"|\bcontraindicated\b|\bavoided\b)",
     re.I,
 )
@@ -103,6 +106,7 @@ CALLED_RIGHT = re.compile(
     r"(?!\s+(?:if|only|when|heart|lung|upper|lower|side|vent|atri))",
     re.I,
 )
+CALLED_TRUE = re.compile(r"\s*(?:is|are) (?:true|correct|a risk factor)\b", re.I)
 SUBJECT_OF_ANSWER = re.compile(
     r"\W*(?:\([^)]*\)\W*)?(?:is|are|was|would be|will be|must be|seems|remains|being|as|ist|est|es|é|è)\b"
     r"(?:\s+(?:the|an?|my|our|thus|therefore|also|clearly|most|single|only|probably|likely))*\W*$",
@@ -122,19 +126,31 @@ CONCLUDED = any_of(
 # "A rather than B", but not "less than 130/80".
 COMPARED = re.compile(
     r"(?<!less)(?<!more)(?<!fewer)(?<!greater)(?<!higher)(?<!lower)(?<!longer)(?<!older)(?<!younger)"
-    r"\s+than (?:with |to |for |by )?\W*$",
+    r"\s+than (?:with |to |for |by )?\W*$"
+    r"|\b(?:choose|pick|prefer|recommend|favou?r|select|choice)\w*\b[^.;]{0,60}\s+over (?:the |option )?\W*$",
     re.I,
 )
 HEADED_AS_WRONG = re.compile(
-    r"\b(?:incorrect|wrong|false|other|alternative|eliminated|excluded)s?[\s_]*(?:answers?|options?|choices?)?\W*:[^\w]*"
+    r"\b(?:incorrect|wrong|false|other|alternative|eliminated|excluded|second|third|2nd|3rd|runner-up)s?[\s_]*(?:answers?|options?|choices?)?\W*:[^\w]*"
     r"(?:[A-J]\b\W+)*$",
     re.I,
 )
 CONDITION = re.compile(r"^\W*if\b|\b(?:but|and) if\b", re.I)
+# What makes of an option a mere thought: "could be A", "A would give".
+SUPPOSED_BEFORE = re.compile(r"\b(?:could|might|may|would)\b(?!.*\b(?:but|however)\b).*$|\b(?:possibly|perhaps|unlike)\W*$", re.I)
+SUPPOSED_AFTER = re.compile(r"\W*(?:\([^)]*\)\W*)?(?:\w+ )?(?:would|could|might|may)\b(?! also| equally)", re.I)
+# A sentence that points at the option of the one before it.
+POINTS_BACK = re.compile(
+    r"\W*(?:this|that|it)(?:'s| is) (?:therefore |thus )?(?:the )?(?:correct|right|best|most likely)"
+    r"(?: (?:answer|option|choice|one|diagnosis))?\W*$",
+    re.I,
+)
+CONCESSION = re.compile(r"\W*(?:although|though|while|whereas|unlike|if)\b", re.I)
 HEDGED = re.compile(r"\b(?:could|might|may)\b", re.I)
 # Between options that are named together, and between a letter and its text.
 TOGETHER = re.compile(
-    r"^(?!\s*:\s*$)[\s,/&+:{}]*(?:and|or|und|oder|et|ou|y|o|e|和|或|及|、)?[\s,/&+{}]*(?:or|and|option|choice|answer)?[\s:{}()]*$",
+    r"^(?!\s*:\s*$)[\s,/&+±:{}]*(?:and|or|und|oder|et|ou|y|o|e|和|或|及|、)?[\s,/&+{}]*"
+    r"(?:or|and|option|choice|answer|(?<=or )(?:possibly|perhaps|maybe|even))?[\s:{}()]*$",
     re.I,
 )
 SAME = re.compile(r"^[\s.:,)(\-–—=\"'\]}{]*(?:i\.e\.|which is|namely|the|is)?[\s.:,)(\-–—=\"'{]*$", re.I)
