@@ -15,6 +15,7 @@ from medbot_exp.evaluation.wording import (
     CONCESSION,
     DENIED_AFTER,
     DENIED_BEFORE,
+    DENIES_NEXT,
     EXCEPTED,
     HEADED_AS_WRONG,
     ODD_ONE_AFTER,
@@ -35,11 +36,16 @@ class Named:
 
 def affirmations(sentence: str, options: Mapping[str, str]) -> list[Named]:
     """The options that `sentence` affirms, in their order."""
-    return [
-        Named(together(group, options), group[0].start, group[-1].end)
-        for group in groups_of(sentence, options)
-        if not is_denied(sentence, group[0].start, group[-1].end)
-    ]
+    groups = groups_of(sentence, options)
+    named = []
+    nexts = [*(group[0].start for group in groups[1:]), len(sentence)]
+    for group, following in zip(groups, nexts, strict=False):
+        start, end = group[0].start, group[-1].end
+        # In "A and not B" it is B that is denied.
+        other = DENIES_NEXT.search(sentence[end:following]) if following < len(sentence) else None
+        if not is_denied(sentence[: end + other.start()] if other else sentence, start, end):
+            named.append(Named(together(group, options), start, end))
+    return named
 
 
 def groups_of(sentence: str, options: Mapping[str, str]) -> list[list[Mention]]:
@@ -47,7 +53,11 @@ def groups_of(sentence: str, options: Mapping[str, str]) -> list[list[Mention]]:
     groups: list[list[Mention]] = []
     for mention in find_mentions(sentence, options):
         conceded = CONCESSION.match(sentence) and re.match(r"(?!\s*(?:,|and\b|or\b))", sentence[mention.end :])
-        if groups and not (conceded and sentence[groups[-1][-1].end : mention.start].strip() == ",") and belongs(mention, groups[-1], sentence[groups[-1][-1].end : mention.start]):
+        if (
+            groups
+            and not (conceded and sentence[groups[-1][-1].end : mention.start].strip() == ",")
+            and belongs(mention, groups[-1], sentence[groups[-1][-1].end : mention.start])
+        ):
             groups[-1].append(mention)
         else:
             groups.append([mention])

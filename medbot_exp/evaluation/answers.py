@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
 
-from medbot_exp.evaluation.affirmations import Named, affirmations, groups_of, is_odd_one, together
+from medbot_exp.evaluation.affirmations import Named, affirmations, groups_of, is_denied, is_odd_one, together
 from medbot_exp.evaluation.mentions import find_mentions
+from medbot_exp.evaluation.naming import NONE_OF_THEM, united
 from medbot_exp.evaluation.paraphrases import in_other_words
 from medbot_exp.evaluation.reply import behind_thought, plain
 from medbot_exp.evaluation.verdicts import judged_right
@@ -28,6 +29,7 @@ from medbot_exp.evaluation.wording import (
     ODD_ONE,
     POINTS_BACK,
     STILL_OPEN,
+    RETRACTED,
     SUBJECT_OF_ANSWER,
     SUMMARY,
     SUPPOSED_AFTER,
@@ -54,6 +56,8 @@ LIST_OF_OTHERS = re.compile(
 OTHER_LETTER = re.compile(r"\s+(?:Options? |Choices? )?[A-J]\s+[a-z]")
 LISTED = re.compile(r"[)\]]|\"\s*:|\w\s*[.:\-–|✗✓✅❌]")
 LETTER_AT_END = re.compile(r"(?:[:,(\-–—>]|\boption|\bchoice)\s*[A-J]\W*$")
+
+ANNOUNCED = re.compile(r"[:=>→]\s*(?:an? |the )?$")
 
 
 class Reading(Enum):
@@ -121,7 +125,7 @@ def answer_of(text: str, options: Mapping[str, str], cut: bool) -> str | None:
     listed = enumerated(sentences, options)
     told = [(at, sentence) for at, sentence in sentences if at not in listed or TICK.search(sentence)]
     told = list(pointing(sentences, options)) + told
-    claims = claimed(called_answers, told, options)
+    claims = given(told, text, options)
     if claims:
         return called(claims, told, text, options)
     judged = judged or left_out(told, options)
@@ -136,13 +140,24 @@ def answer_of(text: str, options: Mapping[str, str], cut: bool) -> str | None:
     return None
 
 
+def given(told: Sentences, text: str, options: Mapping[str, str]) -> list[Claim]:
+    """What sentences call the answer, and what stands by itself unless several options do."""
+    claims, by_itself = claimed(called_answers, told, options), claimed(alone, told, options)
+    if len({claim.keys for claim in by_itself}) > 1 and not TAKEN_BACK.search(text):
+        by_itself = []
+    return sorted(claims + [each for each in by_itself if each not in claims], key=lambda claim: claim.at)
+
+
 def called(claims: list[Claim], told: Sentences, text: str, options: Mapping[str, str]) -> str | None:
     """The option that sentences call the answer, unless the rest of the reply takes it back or concludes another."""
     later = claims[-1].at + 1
     behind = [(at, sentence) for at, sentence in told if at >= later]
     if len(claims[-1].keys) > 1 or TAKEN_BACK.search(text[later:]):
         # What is said behind "wait", or of the two that were named, need not speak of the answer again.
-        claims = claims + (claimed(summaries, behind, options) or claimed(judgements, behind, options))
+        more = claimed(summaries, behind, options) or claimed(judgements, behind, options)
+        if not more and RETRACTED.search("".join(sentence for _, sentence in behind)):
+            return None
+        claims = claims + more
     key = settled(claims, text, options)
     return None if key is None or contradicted(key, claims[0].at, told, options) else key
 
@@ -151,7 +166,11 @@ def contradicted(key: str, at: int, told: Sentences, options: Mapping[str, str])
     """Whether the letter that a sentence at `at` gives stands right behind the conclusion that it is another option."""
     given = next(sentence for begun, sentence in told if begun == at)
     before = [sentence for begun, sentence in told if begun < at and re.search(r"\w", sentence)]
-    if not before or not CONCLUDED.search(before[-1]) or any(not each.by_letter for each in find_mentions(given, options)):
+    if (
+        not before
+        or not CONCLUDED.search(before[-1])
+        or any(not each.by_letter for each in find_mentions(given, options))
+    ):
         return False
     by_text = {mention.key for sentence in before for mention in find_mentions(sentence, options)}
     concluded = affirmations(before[-1], options)
@@ -161,16 +180,19 @@ def contradicted(key: str, at: int, told: Sentences, options: Mapping[str, str])
 def left_out(told: Sentences, options: Mapping[str, str]) -> str | None:
     """The option of which alone something is denied that is said of all the others: B, C and D are; A is not."""
     denied, others, rest = set(), set(), False
+    none = next((key for key, option in options.items() if NONE_OF_THEM.fullmatch(option.strip(" ."))), None)
     for _, sentence in told:
         if STILL_OPEN.search(sentence):
             return None
         for group in groups_of(sentence, options):
             keys = together(group, options)
-            if UNLIKE.match(sentence[group[-1].end :]):
+            if none and is_denied(sentence, group[0].start, group[-1].end) or UNLIKE.match(sentence[group[-1].end :]):
                 denied |= keys
             elif len(keys) > 1 or CALLED_TRUE.match(sentence[group[-1].end :]):
                 others |= keys
         rest = rest or bool(THE_REST.search(sentence))
+    if none and denied == options.keys() - united(options).keys() - {none}:
+        return none
     if len(denied) == 1 and (others == options.keys() - denied or (rest and not others)):
         return denied.pop()
     return None
@@ -251,12 +273,15 @@ def enumerated(sentences: Sentences, options: Mapping[str, str]) -> set[int]:
         return set()
     first, *later = begun.items()
     # "B. Heparin", and below it what speaks against A, C and D: the first line is the answer.
-    answers = first[1] > later[0][1] and not any(WORD.search(rest) for rest in rests[:1]) and any(map(WORD.search, rests))
+    apart = first[1] > later[0][1] or any(
+        first[0] < at < later[0][0] for at, sentence in sentences if WORD.search(sentence)
+    )
+    answers = apart and not WORD.search(rests[0]) and any(map(WORD.search, rests))
     return {at for at, _ in (later if answers else begun.items())}
 
 
 def called_answers(sentence: str, options: Mapping[str, str]) -> Iterator[frozenset[str]]:
-    """What a sentence gives that speaks of the answer, that calls it right, or that is an option and nothing else."""
+    """What a sentence gives that speaks of the answer, that calls it right, or that says which one does not fit."""
     named = affirmations(sentence, options)
     calls = list(ANSWER.finditer(sentence))
     right = [each for each in named if CALLED_RIGHT.match(sentence[each.end :])]
@@ -269,15 +294,18 @@ def called_answers(sentence: str, options: Mapping[str, str]) -> Iterator[frozen
         yield odd[-1].keys
     elif not named and ODD_ONE.match(sentence):
         yield from in_other_words(sentence, options)
-    elif len(named) == 1 and not sentence.rstrip().endswith("?"):
+
+
+def alone(sentence: str, options: Mapping[str, str]) -> Iterator[frozenset[str]]:
+    """The option that a sentence is, and nothing else but words that add nothing."""
+    named = affirmations(sentence, options)
+    if len(named) == 1 and not sentence.rstrip().endswith("?"):
         before, behind = sentence[: named[0].start], sentence[named[0].end :]
         if len(WORD.findall(before + behind)) <= 1 or not WORD.search(FILLER.sub("", before) + FILLER.sub("", behind)):
             yield named[0].keys
 
 
-def answers_behind(
-    calls: Sequence[re.Match[str]], named: Sequence[Named], sentence: str
-) -> Iterator[frozenset[str]]:
+def answers_behind(calls: Sequence[re.Match[str]], named: Sequence[Named], sentence: str) -> Iterator[frozenset[str]]:
     """What each of the `calls` of an answer gives: the option that it is said of, else the first one behind it."""
     # A stop behind a letter ends no sentence, so that there may be several.
     ends = [*(call.start() for call in calls[1:]), len(sentence)]
@@ -298,7 +326,8 @@ def answers_behind(
 def summaries(sentence: str, options: Mapping[str, str]) -> Iterator[frozenset[str]]:
     """What a sentence gives that sums up, or that ends in a letter."""
     named = affirmations(sentence, options)
-    ends = bool(named) and LETTER_AT_END.search(sentence) and not re.search(r"\w", sentence[named[-1].end :])
+    last = named[-1] if named and not WORD.search(sentence[named[-1].end :]) else None
+    ends = last and (LETTER_AT_END.search(sentence) or ANNOUNCED.search(sentence[: last.start]))
     if named and CONDITION.search(sentence):
         yield frozenset().union(*(each.keys for each in named))
     elif named and (ends or SUMMARY.search(sentence)):

@@ -37,6 +37,7 @@ CALLED_OPTION = (
 )
 BY_PLACE = re.compile(
     r"\b(?P<place>first|second|third|fourth|fifth|last)\s+(?:option|choice|answer|alternative)\b(?!\s*[:=]|\s+is\s+[A-J]\b)"
+    r"|(?<=\bis the )(?P<one>first|second|third|fourth|fifth|last) one\b"
     r"|\b(?:option|choice)\s*(?:number|no\.|#)?\s*(?P<number>[1-9])(?![\w.%/])",
     re.I,
 )
@@ -53,7 +54,7 @@ SAID_AS = {
 # What yes, no and maybe stand between where they answer: a sentence's ends, and words that give or join answers.
 BEFORE_AN_ANSWER = re.compile(
     r"(?:^|[\n.:;,!?(\[{\"'“。，：/是为]|\b(?:between|probably|likely|definitely|clear(?:ly)?|on|with|is|be|say|answer|and|or|not"
-    r"|but|whether|would|lean(?:ing|s)? (?:to|towards?)|(?:is|be|a) an?|therefore|thus|so|hence|decision|option))\W*$",
+    r"|but|whether|would|lean(?:ing|s)? (?:to|towards?)|suggests?|means|says|yes|an? (?:\w+ )?|therefore|thus|so|hence|decision|option))\W*$",
     re.I,
 )
 BEHIND_AN_ANSWER = re.compile(
@@ -127,7 +128,8 @@ def find_places(text: str, options: Mapping[str, str]) -> Iterator[Mention]:
         if found["number"]:
             place = int(found["number"]) - 1
         else:
-            place = len(options) - 1 if found["place"].lower() == "last" else PLACES.index(found["place"].lower())
+            word = (found["place"] or found["one"]).lower()
+            place = len(options) - 1 if word == "last" else PLACES.index(word)
         if place < len(options):
             yield Mention(found.start(), found.end(), list(options)[place], by_letter=True)
 

@@ -12,7 +12,7 @@ from medbot_exp.evaluation.synonyms import SYNONYMS
 
 ALL_OF_THEM = re.compile(
     r"\b(?:all|any) (?:of )?(?:the above|these|them|the options|the choices|three|four)\b(?: options| choices)?"
-    r"|\b(?:every|each) (?:one of (?:them|these)|option|choice)\b",
+    r"|\beach of (?:these|them)\b|\b(?:every|each) (?:one of (?:them|these)|option|choice)\b",
     re.I,
 )
 NONE_OF_THEM = re.compile(
@@ -37,7 +37,9 @@ GENERIC = frozenset(
     "antibiotics steroids bleeding pain".split()
 )
 # What initials would be read as instead.
-OTHER_WORDS = frozenset("IV IM OR IT IS AS NO SO BE IF IN ON AT TO OF BY WE HE ME US UP AM PM DO GO AN ALL".split())
+OTHER_WORDS = frozenset("IV IM OR IT IS NO SO BE IF IN ON AT TO OF BY WE US UP DO GO AN ALL".split())
+# Initials that are words in small letters.
+WORDS_IN_SMALL = OTHER_WORDS | frozenset("AS AM PM HE ME MS AID AIDS CAT PAD ARM".split())
 SHORT_FORMS = {"intravenous": "IV", "intramuscular": "IM"}
 ROMAN = {"I": "1", "II": "2", "III": "3", "IV": "4", "V": "5"}
 COUNTED = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
@@ -74,10 +76,12 @@ def forms_of(whole: str, others: Sequence[str]) -> set[str]:
     bracket = re.fullmatch(r"(.*\S)\s*\(([^()]+)\)\s*(.*)", whole)
     if bracket:
         forms |= only_here((f"{bracket[1]} {bracket[3]}".strip(), bracket[2]), others)
+    forms |= set(by_direction(whole))
     forms |= only_here([core for form in forms for core in cores_of(form)], others)
-    forms |= only_here([alias for form in forms for alias in aliases_of(form)], others)
+    for _ in range(2):  # both of "cardiac output and systemic vascular resistance"
+        forms |= only_here([alias for form in forms for alias in aliases_of(form)], others)
     forms |= only_here(list(counted_otherwise(whole)), others)
-    return forms | set(by_direction(whole)) | binomials(whole, others)
+    return forms | binomials(whole, others)
 
 
 def only_here(names: Sequence[str], others: Sequence[str]) -> set[str]:
@@ -113,15 +117,15 @@ def cores_of(form: str) -> Iterator[str]:
             yield each
 
 
-def aliases_of(form: str) -> Iterator[str]:
+@lru_cache(maxsize=4096)
+def aliases_of(form: str) -> tuple[str, ...]:
     """`form` with a part of it under another name."""
-    for name, others in SYNONYMS:
-        place = name.search(form)
-        if place:
-            yield from (form[: place.start()] + other + form[place.end() :] for other in others)
-    for word, short in SHORT_FORMS.items():
-        if re.match(rf"{word}\s", form, re.I):
-            yield short + form[len(word) :]
+    places = [(name.search(form), others) for name, others in SYNONYMS]
+    found = [
+        form[: place.start()] + other + form[place.end() :] for place, others in places if place for other in others
+    ]
+    short = [short + form[len(word) :] for word, short in SHORT_FORMS.items() if re.match(rf"{word}\s", form, re.I)]
+    return (*found, *short)
 
 
 def initials_of(whole: str, others: Sequence[str]) -> set[str]:
@@ -135,7 +139,9 @@ def all_initials(whole: str) -> set[str]:
     """The initials of all words, of all but the smallest, and of the first two with the rest written out."""
     names = re.findall(r"[A-Za-z]+", re.sub(r"'s\b|\([^)]*\)", "", whole))
     telling = [name for name in names if name.lower() not in ("of", "the", "and", "with", "to", "in", "a", "an")]
-    found = {"".join(name[0] for name in each).upper() for each in (names, telling) if 1 < len(each) < 7}
+    found = {"".join(name[0] for name in each) for each in (names, telling) if 1 < len(each) < 7}
+    particles = {each[0] + each[1:].upper() for each in found if each[0].islower() and each[1].isupper()}  # vWD
+    found = {each.upper() for each in found} | particles
     if len(names) > 2:
         found.add(" ".join([f"{names[0][0]}{names[1][0]}".upper(), *names[2:]]))
     return found
@@ -148,7 +154,10 @@ def initials_pattern(initials: str) -> re.Pattern[str]:
 
 def numbers_like(whole: str) -> Iterator[str]:
     """Other ways to write the percentage or fraction that `whole` is."""
-    percent, ratio = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", whole), re.fullmatch(r"(\d+)\s*(?:/|in|out of)\s*(\d+)", whole)
+    percent, ratio = (
+        re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", whole),
+        re.fullmatch(r"(\d+)\s*(?:/|in|out of)\s*(\d+)", whole),
+    )
     if not percent and not (ratio and int(ratio[2])):
         return
     share = Fraction(percent[1]) / 100 if percent else Fraction(int(ratio[1]), int(ratio[2]))  # type: ignore[index]
@@ -164,7 +173,7 @@ def by_direction(whole: str) -> Iterator[str]:
     pieces = [piece.strip() for piece in re.split(r",|\band\b", whole)]
     directed = [re.fullmatch(rf"({'|'.join((*RAISED, *LOWERED))})\s*(.+)", piece, re.I) for piece in pieces]
     if all(directed):
-        yield " ".join(f"{each[2]} {each[1]}" for each in directed if each)
+        yield ", ".join(f"{each[2]} {each[1]}" for each in directed if each)
 
 
 def spaced(tokens: Sequence[str]) -> str:
@@ -190,7 +199,7 @@ def spelled(token: str) -> str:
     for direction in (RAISED, LOWERED):
         if token.lower() in direction:
             return f"(?:{'|'.join(direction)})"
-    if token in OTHER_WORDS:
+    if token in WORDS_IN_SMALL:
         return f"(?-i:{token})"
     if len(token) < 5:
         return re.escape(token)

@@ -23,7 +23,9 @@ NEXT_TURN = re.compile(
 # A question that the model asks itself: a line that asks, and options below it.
 NEXT_QUESTION = re.compile(r"\n[^\n]*(?:\?|:|\bis|\bare)\s*\n\s*\(?A[.):]\s[^\n]*\n\s*\(?B[.):]\s", re.I)
 # Other tags around a thought, and other marks of its beginning and end; what is thought in one is read in none.
-BLOCK = re.compile(r"<(reasoning|rationale|analysis|thought|thoughts|scratchpad|explanation)>.*?(?:</\1>|\Z)", re.I | re.S)
+BLOCK = re.compile(
+    r"<(reasoning|rationale|analysis|thought|thoughts|scratchpad|explanation)>.*?(?:</\1>|\Z)", re.I | re.S
+)
 THOUGHT_BEGINS = re.compile(
     r"<thinking>|\[THINK\]|◁think▷|<\|begin_of_thought\|>|<\|channel\|>\s*(?:analysis|commentary)\s*<\|message\|>", re.I
 )
@@ -31,7 +33,9 @@ THOUGHT_ENDS = re.compile(
     r"</thinking>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<\|channel\|>\s*final\s*<\|message\|>", re.I
 )
 # A field of JSON that holds the reasoning, with another before or behind it.
-REASONING = r'"(?:reason(?:ing|s)?|rationale|explanation|thoughts?|thinking|analysis|justification|step_by_step\w*)"\s*:\s*'
+REASONING = (
+    r'"(?:reason(?:ing|s)?|rationale|explanation|thoughts?|thinking|analysis|justification|step_by_step\w*)"\s*:\s*'
+)
 REASONING_FIELD = re.compile(rf'{REASONING}"(?:[^"\\]|\\.)*"\s*,|,\s*{REASONING}"(?:[^"\\]|\\.)*(?:"|\Z)', re.I)
 # Each with what is read in its place.
 MARKUP = {
@@ -40,6 +44,7 @@ MARKUP = {
     r"\\boxed\s*\{|<\s*(?:answer|choice|final_answer|final|option)\s*>": " answer: {",
     r"\\q?quad\b|<\|[^|<>]*\|>|<｜[^<>]*｜>|</?[a-z_]+\d?\s*/?>": " ",
     r"\\(?:text|textbf|mathbf|mathrm|textit|mbox)\b|[*`$#>~]|__|\\[\[\]()]|(?m:^\s*-{3,}\s*$)": "",
+    r"\byes\s*/\s*no(?:\s*/\s*maybe)?\s*:": ": ",  # how the question asked to answer
     r"\bmm\s+Hg\b": "mmHg",
     r"(?<=[A-Za-z])_(?=[A-Za-z])": " ",
 }

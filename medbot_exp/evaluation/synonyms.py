@@ -19,7 +19,7 @@ CHF = congestive heart failure
 AF = atrial fibrillation = afib
 VF = ventricular fibrillation
 GERD = gastroesophageal reflux disease = GORD
-DM = diabetes mellitus
+DM = diabetes mellitus = diabetes
 DKA = diabetic ketoacidosis
 PCOS = polycystic ovary syndrome = polycystic ovarian syndrome
 FSGS = focal segmental glomerulosclerosis = focal and segmental glomerulosclerosis
@@ -87,6 +87,13 @@ radiation therapy = radiotherapy
 chemotherapy = chemo
 influenza = flu
 ultrasound = ultrasonography = sonography
+regurgitation = insufficiency = regurg
+cesarean delivery = cesarean section = C-section = cesarean
+CO = cardiac output
+SVR = systemic vascular resistance
+PCWP = pulmonary capillary wedge pressure
+HR = heart rate
+BP = blood pressure
 UTI = urinary tract infection
 X-linked recessive = X-linked
 ALS = amyotrophic lateral sclerosis

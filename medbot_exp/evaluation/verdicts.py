@@ -1,6 +1,6 @@
 """Replies that judge the options one by one: a table, a JSON object or a list with one that is right.
 
-    {"A": false, "B": true, "C": false}        A: 10%  B: 70%  C: 20%        A ✗  B ✓  C ✗
+{"A": false, "B": true, "C": false}        A: 10%  B: 70%  C: 20%        A ✗  B ✓  C ✗
 """
 
 import re

@@ -27,24 +27,32 @@ ANSWER = any_of(
     r"|\b(?:one )?to (?:pick|choose)\b",
     r"\bI(?:'d| would|'ll| will)?\s+(?:\w+ly\s+)?(?:choose|chose|pick|select|go (?:with|for)|say|lean(?:ing)? (?:to|towards?)"
     r"|conclude with|am going with|stand by|vote for|opt for|settle on)\b",
-    r"\b(?:leaves?|leaving) (?:only )?(?:us with )?(?=\W*[A-E]\b)",
+    r"\b(?:leaves?|leaving|queda|reste|bleibt|resta) (?:only |nur |la )?(?:us with )?(?=\W*[A-E]\b)",
     r"答案|正确|正確|应选|應選|故选|选择|选(?=[「『\"'“(《]?\s*[A-E])|正解|答え",
     r"정답|उत्तर|الإجابة|الجواب|ответ",
-    rf"(?:antwort|respuesta|réponse|reponse|resposta|risposta|antwoord|odpowiedź|cevap|đáp án|\bsvar){NAMES_ONLY}",
+    rf"(?:antwort|respuesta|réponse|reponse|resposta|risposta|antwoord|lösung|solución|solução|soluzione|solution|odpowiedź|cevap|đáp án|\bsvar){NAMES_ONLY}",
 )
 SUMMARY = any_of(
     r"\b(?:therefore|thus|hence|so|in conclusion|in summary|to sum up|conclude|consequently|accordingly|overall)\b",
     r"->|→|因此|所以|\b(?:donc|somit|daher|por lo tanto|portanto)\b",
 )
 JUDGEMENT = any_of(
+    r"\bI(?:'d| would|'ll| will)? (?:start|begin|give|recommend|prescribe|order|perform|treat|do|use|suggest|advise|obtain)\b",
+    r"\b(?:first|next|initial) (?:step|test|thing)\b",
     r"\b(?:most (?:likely|appropriate|probable|consistent|suitable)|best|preferable|suitable|probably|likely)\b",
     r"\b(?:diagnosis|(?:treatment|drug) of choice|indicated|should|must be|means|guess|confident|convinced)\b",
     r"\b(?:point(?:s|ing)? to|consistent with|due to|caused by|favou?r|tips? the scales|is right|is correct|is the)\b",
 )
 TAKEN_BACK = any_of(
-    r"\b(?:wait|actually|correction|wrong|sorry|instead|hmm|no,|misread|withdraw|revis(?:e|ing)|apologi[sz]e)",
+    r"\b(?:(?<!can )(?<!to )wait|actually|correction|wrong|sorry|instead|hmm|no,|misread|withdraw|revis(?:e|ing)|apologi[sz]e)",
     r"on second thought|mistake|re-?read|reconsider|scratch that|correct myself|let me (?:re|double)|change my",
     r"to be precise|or rather|I meant?\b|edited|switch(?:ed)? to|on reflection|不对|等等|更正|moment|perdón|pardon|Entschuldigung",
+)
+# An answer that is withdrawn, and what keeps it after all.
+RETRACTED = re.compile(
+    r"\b(?:(?<!can )(?<!to )wait|scratch that|that (?:can't|cannot) be|that(?:'s| is) (?:wrong|not right)|I take (?:it|that) back)\b"
+    r"(?!.*\b(?:yes|confirm\w*|stands|still|indeed|right after all)\b)",
+    re.I | re.S,
 )
 # What stands a few words before an option that it denies.
 DENIED_BEFORE = re.compile(
@@ -52,22 +60,25 @@ DENIED_BEFORE = re.compile(
     r"|rul(?:es?|ed|ing) out|against|without|avoid|prefer\w* over|no longer|none of|withdraw|initially"
     r"|was going to (?:answer|say|choose|pick)"
     r"|(?:many|some|most|others|students|people|one|you)\b[^,;.]{0,30}\b(?:would|might|may|could|often|tend to)"
-    r" (?:answer|accept|say|argue|choose|pick|prefer|think(?: of)?)|(?:mistake|trap|error|tempting) (?:is|would be)? ?to \w+"
+    r" (?:answer|accept|say|argue|choose|pick|prefer|think(?: of)?)|torn between|as opposed to|in contrast (?:to|with)|compared (?:to|with)|descart\w+|écart\w+|no de|pas d'\w+"
+    r"|(?:mistake|trap|error|tempting) (?:is|would be)? ?to \w+"
     r"|(?:(?:to|can't|cannot) tell|tell \w+ from|distinguish\w*|differentiate|confuse)"
     r"|(?:first|initially) (?:I )?(?:considered|thought(?: of)?|favou?red|suspected)|favou?red|distractor|eliminate"
     r"|my first (?:thought|guess|answer|instinct) was|nicht|kein\w*|pas|non|niet|no es|não é|ni)"
-    r"|n't|不是|不选|排除)\b(?:\W+\w+){0,4}\W*$|\bbetween (?:options? )?\W*$|^\W*[❌✗✘×]\W*$|[不非]$",
+    r"|n't|不是|不选|排除)\b(?:\W+\w+){0,4}\W*$|\bbetween (?:options? )?\W*$|\b[A-J] over \W*$|^\W*[❌✗✘×]\W*$|[不非]$",
     re.I,
 )
 # What stands behind it, in the same clause.
 DENIED_AFTER = any_of(
     rf"^\W*{CROSS}|^\s*(?:错误|不对|不正确)",
     r"^[^,;:.\n]{0,25}\b(?:isn't|doesn't|don't|aren't|didn't|can't|wasn't|won't|couldn't)",
-    r"^[^,;:.(\n—]{0,40}?\b(?:not(?!\W+(?:option |choice )?[A-J]\b)|never|incorrect|wrong|false|excluded|ruled out|unlikely|less (?:likely|common|frequent)|contraindicated"
+    r"^[^,;:.(\n—]{0,40}?\b(?:not|never|incorrect|wrong|false|excluded|ruled out|unlikely|less (?:likely|common|frequent)|contraindicated"
     r"|inappropriate|possible|tempting|kept in mind|be (?:considered|thought of)|reasonable alternative|(?:can|could|may) mimic"
     r"|(?:is|comes) (?:a )?(?:close|next|second)|distractor|trap|can wait"
+    r"|unwahrscheinlich|auszuschließen|descartad[ao]|improbable|poco probable"
     r"|错误|scheidet aus|ausgeschlossen|no es (?:correcta?)|falsch|incorrecta?|fausse)\b",
 )
+DENIES_NEXT = re.compile(r"\bnot(?: an?| the| of| option| choice)*\W*$", re.I)
 DENIAL = re.compile(r"\b(?:not|no|never|cannot|without|neither|nor)\b|n't\b", re.I)
 # What makes the odd one out of an option, and so the answer.
 EXCEPTED = re.compile(
@@ -131,14 +142,20 @@ COMPARED = re.compile(
     re.I,
 )
 HEADED_AS_WRONG = re.compile(
-    r"\b(?:incorrect|wrong|false|other|alternative|eliminated|excluded|second|third|2nd|3rd|runner-up)s?[\s_]*(?:answers?|options?|choices?)?\W*:[^\w]*"
+    r"\b(?:incorrect|wrong|false|other|alternative|eliminated|excluded|second|third|2nd|3rd|runner-up"
+    r"|(?:less |un)likely|considered|differential)s?[\s_]*(?:answers?|options?|choices?)?\W*:[^\w]*"
     r"(?:[A-J]\b\W+)*$",
     re.I,
 )
 CONDITION = re.compile(r"^\W*if\b|\b(?:but|and) if\b", re.I)
 # What makes of an option a mere thought: "could be A", "A would give".
-SUPPOSED_BEFORE = re.compile(r"\b(?:could|might|may|would)\b(?!.*\b(?:but|however)\b).*$|\b(?:possibly|perhaps|unlike)\W*$", re.I)
-SUPPOSED_AFTER = re.compile(r"\W*(?:\([^)]*\)\W*)?(?:\w+ )?(?:would|could|might|may)\b(?! also| equally)", re.I)
+SUPPOSED_BEFORE = re.compile(
+    r"\b(?:could|might|may|would)\b(?!.*\b(?:but|however)\b).*$|\b(?:possibly|perhaps|unlike)\W*$", re.I
+)
+SUPPOSED_AFTER = re.compile(
+    r"\W*(?:\([^)]*\)\W*)?(?:\w+ )?(?:would|could|might|may)\b(?! also| equally)|\W*\b(?:wäre|käme|würde|serait|sería)\b",
+    re.I,
+)
 # A sentence that points at the option of the one before it.
 POINTS_BACK = re.compile(
     r"\W*(?:this|that|it)(?:'s| is) (?:therefore |thus )?(?:the )?(?:correct|right|best|most likely)"
