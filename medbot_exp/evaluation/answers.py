@@ -14,15 +14,16 @@ from itertools import pairwise
 from medbot_exp.evaluation.affirmations import Named, affirmations, groups_of, is_denied, is_odd_one, together
 from medbot_exp.evaluation.mentions import find_mentions
 from medbot_exp.evaluation.naming import NONE_OF_THEM, united
-from medbot_exp.evaluation.paraphrases import in_other_words
+from medbot_exp.evaluation.paraphrases import by_a_word, by_words, in_other_words
 from medbot_exp.evaluation.reply import behind_thought, plain
-from medbot_exp.evaluation.verdicts import judged_right
+from medbot_exp.evaluation.verdicts import judged_right, ticks_several
 from medbot_exp.evaluation.wording import (
     ANSWER,
     CALLED_RIGHT,
     CALLED_TRUE,
     CONCLUDED,
     CONDITION,
+    DECLINED,
     FILLER,
     HEDGED,
     JUDGEMENT,
@@ -45,6 +46,8 @@ SENTENCE_END = re.compile(r"(?<!\bvs)(?<!i\.e)(?<!e\.g)[.!?](?=\s|$)|[。！？�
 HEADING = re.compile(r"^[^\n.!?]{1,60}\n+(?=[^\n])", re.M)
 # Chinese and Japanese have no spaces.
 WORD = re.compile(r"[^\W\u3040-\u9fff]+|[\u3040-\u9fff]")
+# How a reply to a question of yes or no begins that answers it at once.
+OPENING = re.compile(r"(?:yes|no|maybe)\b\s*[,.;:—–-]", re.I)
 STRUCTURED = re.compile(r"(?:json\s*)?(?:\{|\[(?!.?\]))")
 # Lines under a heading that says that they are not the answer.
 LIST_OF_OTHERS = re.compile(
@@ -54,6 +57,8 @@ LIST_OF_OTHERS = re.compile(
 )
 # Another option as the subject of what follows: "B. C would be".
 OTHER_LETTER = re.compile(r"\s+(?:Options? |Choices? )?[A-J]\s+[a-z]")
+NUMBER = re.compile(r"\s*\(?\d{1,2}[.)]\s*")
+NUMBER_OF_LINE = re.compile(r"(?:^|\n)\s*\d{1,2}$")
 LISTED = re.compile(r"[)\]]|\"\s*:|\w\s*[.:\-–|✗✓✅❌]")
 LETTER_AT_END = re.compile(r"(?:[:,(\-–—>]|\boption|\bchoice)\s*[A-J]\W*$")
 
@@ -119,6 +124,8 @@ def answer_of(text: str, options: Mapping[str, str], cut: bool) -> str | None:
     """The one option that plain `text` gives as its answer."""
     text = LIST_OF_OTHERS.sub("\n", text)
     judged = judged_right(text, options)
+    if ticks_several(text, options):
+        text = TICK.sub(" ", text)
     if judged is not None and STRUCTURED.match(text):
         return judged
     sentences = list(sentences_of(with_headings(text, options), options))
@@ -131,11 +138,21 @@ def answer_of(text: str, options: Mapping[str, str], cut: bool) -> str | None:
     judged = judged or left_out(told, options)
     if judged is not None:
         return judged
-    for kind in (summaries, judgements, affirmed, supposed, in_other_words):
+    for kind in (summaries, judgements, affirmed, supposed):
         claims = claimed(kind, told, options)
         # Of a reply that was cut, a mention may be where its answer would have begun.
-        certain = kind in (summaries, judgements) or (kind in (affirmed, supposed) and len(claims) > 1)
+        certain = kind in (summaries, judgements) or len(claims) > 1 or OPENING.match(text)
         if claims and (certain or not cut):
+            return settled(claims, text, options)
+    return None if cut or DECLINED.search(text) else paraphrased(told, text, options)
+
+
+def paraphrased(told: Sentences, text: str, options: Mapping[str, str]) -> str | None:
+    """The option that a reply that names none gives in other words."""
+    spoken = [(at, sentence) for at, sentence in told if WORD.search(sentence)]
+    for kind in (in_other_words, by_a_word, by_words):
+        claims = claimed(kind, spoken, options) if kind is not by_words or len(spoken) == 1 else []
+        if claims:
             return settled(claims, text, options)
     return None
 
@@ -230,7 +247,9 @@ def sentences_of(text: str, options: Mapping[str, str]) -> Iterator[tuple[int, s
     begun = [mention.start for mention in find_mentions(text, options) if not mention.by_letter]
     start = 0
     for stop in SENTENCE_END.finditer(text):
-        if stop[0] == "." and re.search(r"(?:^|[\s(])[A-Za-z]$", text[start : stop.start()]):
+        if NUMBER_OF_LINE.search(text[start : stop.start()]):
+            continue
+        if stop[0] == "." and re.search(r"(?:^|[\s({\[])[A-Za-z]$", text[start : stop.start()]):
             behind = re.search(r"\w|$", text[stop.end() :])
             goes_on = behind is not None and (behind[0].islower() or stop.end() + behind.start() in begun)
             begins = not re.search(r"\w", text[start : stop.start() - 1])
@@ -264,8 +283,9 @@ def enumerated(sentences: Sentences, options: Mapping[str, str]) -> set[int]:
     begun, rests = {}, []
     for at, sentence in sentences:
         first = next(iter(find_mentions(sentence, options)), None)
-        begins = first is not None and not re.search(r"\w", sentence[: first.start])
-        if first is not None and begins and LISTED.match(sentence[first.end - 1 :]):
+        if first is None or WORD.search(NUMBER.sub("", sentence[: first.start])):
+            continue
+        if NUMBER.match(sentence) or LISTED.match(sentence[first.end - 1 :]):
             begun[at] = first.key
             group = groups_of(sentence, options)[0]
             rests.append(sentence[group[-1].end :])
@@ -302,7 +322,9 @@ def alone(sentence: str, options: Mapping[str, str]) -> Iterator[frozenset[str]]
     if len(named) == 1 and not sentence.rstrip().endswith("?"):
         before, behind = sentence[: named[0].start], sentence[named[0].end :]
         if len(WORD.findall(before + behind)) <= 1 or not WORD.search(FILLER.sub("", before) + FILLER.sub("", behind)):
-            yield named[0].keys
+            # "A, B and D are": of several, not even a verb.
+            if len(named[0].keys) == 1 or not WORD.search(before + behind):
+                yield named[0].keys
 
 
 def answers_behind(calls: Sequence[re.Match[str]], named: Sequence[Named], sentence: str) -> Iterator[frozenset[str]]:
@@ -328,6 +350,7 @@ def summaries(sentence: str, options: Mapping[str, str]) -> Iterator[frozenset[s
     named = affirmations(sentence, options)
     last = named[-1] if named and not WORD.search(sentence[named[-1].end :]) else None
     ends = last and (LETTER_AT_END.search(sentence) or ANNOUNCED.search(sentence[: last.start]))
+    ends = ends and not SUPPOSED_BEFORE.search(sentence[: last.start])
     if named and CONDITION.search(sentence):
         yield frozenset().union(*(each.keys for each in named))
     elif named and (ends or SUMMARY.search(sentence)):

@@ -53,7 +53,7 @@ SAID_AS = {
 }
 # What yes, no and maybe stand between where they answer: a sentence's ends, and words that give or join answers.
 BEFORE_AN_ANSWER = re.compile(
-    r"(?:^|[\n.:;,!?(\[{\"'“。，：/是为]|\b(?:between|probably|likely|definitely|clear(?:ly)?|on|with|is|be|say|answer|and|or|not"
+    r"(?:^|[\n.:;,!?(\[{\"'“。，：/是为→✅✔✓>=]|\b(?:between|probably|likely|definitely|clear(?:ly)?|on|with|is|be|say|answer|and|or|not"
     r"|but|whether|would|lean(?:ing|s)? (?:to|towards?)|suggests?|means|says|yes|an? (?:\w+ )?|therefore|thus|so|hence|decision|option))\W*$",
     re.I,
 )
@@ -71,7 +71,7 @@ PART_OF_A_NAME = re.compile(rf"(?:^|[^\w]){words(NAMED_BY_LETTER)}\s$", re.I)
 NAME_GOES_ON = re.compile(rf"\s{words(NAMED_AFTER)}\b", re.I)
 CHOICE_GOES_ON = re.compile(rf"\s{words(FOLLOWS_A_CHOICE)}\b")
 CALLED = re.compile(rf"(?:^|[^\w]){words(CALLED_OPTION)}\s*(?:is|es|est|ist|é|è|是|为|は|은|는)?\W{{0,3}}$", re.I)
-OPENED, CLOSED = re.compile(r"[(\[{<「『《【\"'“‘]\s*$"), re.compile(r"\s*[)\]}>」』》】\"'”’]")
+OPENED, CLOSED = re.compile(r"[(\[{<「『《【«\"'“‘]\s*$"), re.compile(r"\s*[)\]}>」』》】»\"'”’]")
 
 
 @dataclass(frozen=True)

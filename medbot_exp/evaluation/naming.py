@@ -16,7 +16,7 @@ ALL_OF_THEM = re.compile(
     re.I,
 )
 NONE_OF_THEM = re.compile(
-    r"\bnone (?:of )?(?:the above|these|them|the options|the choices)\b(?: options| choices)?"
+    r"\bnone (?:of )?(?:the (?:given |listed |other )?(?:options|choices)|the above|these|them|the options|the choices)\b(?: options| choices)?"
     r"|\bnone\b(?=[\s.!]*$)",
     re.I | re.M,
 )

@@ -7,7 +7,7 @@ from medbot_exp.prompt import END_THINK, THINK
 
 # What a chat template's assistant turn begins with, where a model writes it out itself.
 OWN_TURN = re.compile(
-    r"\s*(?:<\|im_start\|>\s*assistant|<start_of_turn>\s*model|<\|start_header_id\|>\s*assistant\s*<\|end_header_id\|>"
+    r"\s*(?:<bos>|<\|begin_of_text\|>|<s>)*\s*(?:<\|im_start\|>\s*assistant|<start_of_turn>\s*model|<\|start_header_id\|>\s*assistant\s*<\|end_header_id\|>"
     r"|#+\s*response:?|assistant:|(?:<s>\s*)?\[INST\].*?\[/INST\])\s*",
     re.I,
 )

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 
 from medbot_exp.evaluation.mentions import SAID_AS, find_mentions
+from medbot_exp.evaluation.wording import TICK
 
 RIGHT = (
     r"true|correct|right|yes|best|most likely|fits|richtig|korrekt|wahr|vraie?|correcte|correct[ao]|verdader[ao]|verdadeir[ao]"
@@ -18,7 +19,7 @@ WRONG = (
 )
 # What can stand between an option and its verdict: the name of a field, in JSON or in a table.
 VERDICT = re.compile(
-    r"[^\S\n]*(?:[\"')}\]|:=\-–—.][^\S\n]*)*(?:(?:,\s*\")?(?:is_?|is )?(?:correct|verdict|status|judge?ment|assessment|result|value|answer"
+    r"[^\S\n]*(?:[\"'()}\]|:=\-–—.][^\S\n]*)*(?:(?:,\s*\")?(?:is_?|is )?(?:correct|verdict|status|judge?ment|assessment|result|value|answer"
     rf"|likelihood|probability|score|label)\??\"?\s*[:=]\s*\"?|\b(?:is|ist|est|es|é|è)\s+)?(?:(?P<right>{RIGHT})|(?P<wrong>{WRONG})"
     r"|(?P<share>1\.0+|0?\.\d+|\d+(?:\.\d+)?(?=\s*%)))(?!\w)",
     re.I,
@@ -32,7 +33,7 @@ def judged_right(text: str, options: Mapping[str, str]) -> str | None:
     """The one option that `text` calls right where it judges them one by one, or gives more than half of all shares."""
     if options.keys() <= SAID_AS.keys():
         return None
-    right, wrong, shares = set(), set(), {}
+    right, wrong, shares, superlative = set(), set(), {}, False
     mentions = find_mentions(text, options)
     in_front = MARK.match(text) is not None
     ends = [0, *(mention.end for mention in mentions)]
@@ -47,13 +48,21 @@ def judged_right(text: str, options: Mapping[str, str]) -> str | None:
         if verdict["share"]:
             shares[mention.key] = float(verdict["share"])
         else:
+            superlative = superlative or verdict[0].lower().endswith(("best", "likely", "correct"))
             (right if verdict["right"] else wrong).add(mention.key)
     if right & wrong:
         return None
-    if len(right) == 1 and len(wrong) > 1:
+    if len(right) == 1 and (len(wrong) > 1 or (superlative and not wrong)):
         return right.pop()
     if len(wrong) == 1 and right == options.keys() - wrong and len(right) > 1:
         return wrong.pop()
     if len(shares) > max(1, len(options) - 2) and not right | wrong:
         return next((key for key, share in shares.items() if 2 * share > sum(shares.values())), None)
     return None
+
+
+def ticks_several(text: str, options: Mapping[str, str]) -> bool:
+    """Whether `text` ticks more than one option, so that a tick is no answer."""
+    lines = re.split(r"\n|(?<=[✅✓✔☑❌✗✘×])\s", text) if len(TICK.findall(text)) > 1 else []
+    ticked = [{mention.key for mention in find_mentions(line, options)} for line in lines if TICK.search(line)]
+    return len(set().union(*ticked)) > 1

@@ -28,13 +28,14 @@ ANSWER = any_of(
     r"\bI(?:'d| would|'ll| will)?\s+(?:\w+ly\s+)?(?:choose|chose|pick|select|go (?:with|for)|say|lean(?:ing)? (?:to|towards?)"
     r"|conclude with|am going with|stand by|vote for|opt for|settle on)\b",
     r"\b(?:leaves?|leaving|queda|reste|bleibt|resta) (?:only |nur |la )?(?:us with )?(?=\W*[A-E]\b)",
+    r"\b(?:only|remaining|last) (?:\w+ )?(?:choice|option|possibility|candidate)(?: (?:left|remaining|standing))*(?= is\b)",
     r"答案|正确|正確|应选|應選|故选|选择|选(?=[「『\"'“(《]?\s*[A-E])|正解|答え",
-    r"정답|उत्तर|الإجابة|الجواب|ответ",
+    r"정답|उत्तर|الإجابة|الجواب|ответ|верн(?:о|ый|ая)|правильн(?:о|ый|ая)",
     rf"(?:antwort|respuesta|réponse|reponse|resposta|risposta|antwoord|lösung|solución|solução|soluzione|solution|odpowiedź|cevap|đáp án|\bsvar){NAMES_ONLY}",
 )
 SUMMARY = any_of(
     r"\b(?:therefore|thus|hence|so|in conclusion|in summary|to sum up|conclude|consequently|accordingly|overall)\b",
-    r"->|→|因此|所以|\b(?:donc|somit|daher|por lo tanto|portanto)\b",
+    r"->|→|因此|所以|таким образом|поэтому|итак|\b(?:donc|somit|daher|por lo tanto|portanto)\b",
 )
 JUDGEMENT = any_of(
     r"\bI(?:'d| would|'ll| will)? (?:start|begin|give|recommend|prescribe|order|perform|treat|do|use|suggest|advise|obtain)\b",
@@ -46,7 +47,7 @@ JUDGEMENT = any_of(
 TAKEN_BACK = any_of(
     r"\b(?:(?<!can )(?<!to )wait|actually|correction|wrong|sorry|instead|hmm|no,|misread|withdraw|revis(?:e|ing)|apologi[sz]e)",
     r"on second thought|mistake|re-?read|reconsider|scratch that|correct myself|let me (?:re|double)|change my",
-    r"to be precise|or rather|I meant?\b|edited|switch(?:ed)? to|on reflection|不对|等等|更正|moment|perdón|pardon|Entschuldigung",
+    r"to be precise|or rather|I meant?\b|edit(?:ed)?\b|switch(?:ed)? to|on reflection|不对|等等|更正|moment|perdón|pardon|Entschuldigung",
 )
 # An answer that is withdrawn, and what keeps it after all.
 RETRACTED = re.compile(
@@ -63,7 +64,7 @@ DENIED_BEFORE = re.compile(
     r" (?:answer|accept|say|argue|choose|pick|prefer|think(?: of)?)|torn between|as opposed to|in contrast (?:to|with)|compared (?:to|with)|descart\w+|écart\w+|no de|pas d'\w+"
     r"|(?:mistake|trap|error|tempting) (?:is|would be)? ?to \w+"
     r"|(?:(?:to|can't|cannot) tell|tell \w+ from|distinguish\w*|differentiate|confuse)"
-    r"|(?:first|initially) (?:I )?(?:considered|thought(?: of)?|favou?red|suspected)|favou?red|distractor|eliminate"
+    r"|(?:first|initially) (?:I )?(?:considered|thought(?: of)?|favou?red|suspected)|favou?red|distractor|eliminat\w+"
     r"|my first (?:thought|guess|answer|instinct) was|nicht|kein\w*|pas|non|niet|no es|não é|ni)"
     r"|n't|不是|不选|排除)\b(?:\W+\w+){0,4}\W*$|\bbetween (?:options? )?\W*$|\b[A-J] over \W*$|^\W*[❌✗✘×]\W*$|[不非]$",
     re.I,
@@ -72,13 +73,18 @@ DENIED_BEFORE = re.compile(
 DENIED_AFTER = any_of(
     rf"^\W*{CROSS}|^\s*(?:错误|不对|不正确)",
     r"^[^,;:.\n]{0,25}\b(?:isn't|doesn't|don't|aren't|didn't|can't|wasn't|won't|couldn't)",
-    r"^[^,;:.(\n—]{0,40}?\b(?:not|never|incorrect|wrong|false|excluded|ruled out|unlikely|less (?:likely|common|frequent)|contraindicated"
+    r"^[^,;:.(\n—]{0,40}?\b(?:not|never|incorrect|wrong|false|excluded|eliminated|discarded|crossed out|ruled out|unlikely|less (?:likely|common|frequent)|contraindicated"
     r"|inappropriate|possible|tempting|kept in mind|be (?:considered|thought of)|reasonable alternative|(?:can|could|may) mimic"
     r"|(?:is|comes) (?:a )?(?:close|next|second)|distractor|trap|can wait"
     r"|unwahrscheinlich|auszuschließen|descartad[ao]|improbable|poco probable"
     r"|错误|scheidet aus|ausgeschlossen|no es (?:correcta?)|falsch|incorrecta?|fausse)\b",
 )
 DENIES_NEXT = re.compile(r"\bnot(?: an?| the| of| option| choice)*\W*$", re.I)
+# A reply that finds no option right, or has not come to one yet.
+DECLINED = re.compile(r"\bnone of (?:the|these|those)\b|\b(?:cannot|can't|unable to) (?:answer|determine|say|choose)\b", re.I)
+NOT_YET = re.compile(
+    r"^\W*(?:to (?:answer|determine|solve|decide)|let'?s|let us|we (?:should|must|need to|have to))\b|\bconsider\b", re.I
+)
 DENIAL = re.compile(r"\b(?:not|no|never|cannot|without|neither|nor)\b|n't\b", re.I)
 # What makes the odd one out of an option, and so the answer.
 EXCEPTED = re.compile(
@@ -114,7 +120,7 @@ STILL_OPEN = re.compile(r"\b(?:remain(?!ing)|left|possible|possibilit\w+|could|m
 CALLED_RIGHT = re.compile(
     r"[\s)\"'.]*(?:\([^)]*\)\W*)?(?:(?:is|ist|est|es|é|è|seems|must be|has to be)\s+)?(?:the )?(?:correct|right|richtig|korrekt"
     r"|zutreffend|correcte|correcta|correta|corretta|exacte?|vraie?|esatt[ao]|giust[ao]|正确|正確|が正解|が正しい)(?!\w)"
-    r"(?!\s+(?:if|only|when|heart|lung|upper|lower|side|vent|atri))",
+    r"(?!\s+(?:if|only|when|away|now|for|in|heart|lung|upper|lower|side|vent|atri))",
     re.I,
 )
 CALLED_TRUE = re.compile(r"\s*(?:is|are) (?:true|correct|a risk factor)\b", re.I)
@@ -163,7 +169,7 @@ POINTS_BACK = re.compile(
     re.I,
 )
 CONCESSION = re.compile(r"\W*(?:although|though|while|whereas|unlike|if)\b", re.I)
-HEDGED = re.compile(r"\b(?:could|might|may)\b", re.I)
+HEDGED = re.compile(r"\b(?:could|might|may|would (?:seem|appear))\b", re.I)
 # Between options that are named together, and between a letter and its text.
 TOGETHER = re.compile(
     r"^(?!\s*:\s*$)[\s,/&+±:{}]*(?:and|or|und|oder|et|ou|y|o|e|和|或|及|、)?[\s,/&+{}]*"
