@@ -48,6 +48,7 @@ HEADING = re.compile(r"^[^\n.!?]{1,60}\n+(?=[^\n])", re.M)
 WORD = re.compile(r"[^\W\u3040-\u9fff]+|[\u3040-\u9fff]")
 # How a reply to a question of yes or no begins that answers it at once.
 OPENING = re.compile(r"(?:yes|no|maybe)\b\s*[,.;:—–-]", re.I)
+OTHERWISE = re.compile(r"\W*(?:\w+:\s*)?if\b(?!.*\b(?:guess|choose|pick|forced|say|answer)\b(?!\s+(?:would|is)))", re.I)
 STRUCTURED = re.compile(r"(?:json\s*)?(?:\{|\[(?!.?\]))")
 # Lines under a heading that says that they are not the answer.
 LIST_OF_OTHERS = re.compile(
@@ -58,7 +59,7 @@ LIST_OF_OTHERS = re.compile(
 # Another option as the subject of what follows: "B. C would be".
 OTHER_LETTER = re.compile(r"\s+(?:Options? |Choices? )?[A-J]\s+[a-z]")
 NUMBER = re.compile(r"\s*\(?\d{1,2}[.)]\s*")
-NUMBER_OF_LINE = re.compile(r"(?:^|\n)\s*\d{1,2}$")
+NUMBER_OF_LINE = re.compile(r"(?:^|[\n,:])\s*\d{1,2}$")
 LISTED = re.compile(r"[)\]]|\"\s*:|\w\s*[.:\-–|✗✓✅❌]")
 LETTER_AT_END = re.compile(r"(?:[:,(\-–—>]|\boption|\bchoice)\s*[A-J]\W*$")
 
@@ -131,7 +132,7 @@ def answer_of(text: str, options: Mapping[str, str], cut: bool) -> str | None:
     sentences = list(sentences_of(with_headings(text, options), options))
     listed = enumerated(sentences, options)
     told = [(at, sentence) for at, sentence in sentences if at not in listed or TICK.search(sentence)]
-    told = list(pointing(sentences, options)) + told
+    told = list(pointing(sentences, options)) + without_aside(told, options)
     claims = given(told, text, options)
     if claims:
         return called(claims, told, text, options)
@@ -196,7 +197,7 @@ def contradicted(key: str, at: int, told: Sentences, options: Mapping[str, str])
 
 def left_out(told: Sentences, options: Mapping[str, str]) -> str | None:
     """The option of which alone something is denied that is said of all the others: B, C and D are; A is not."""
-    denied, others, rest = set(), set(), False
+    denied, others, single, rest = set(), set(), set(), False
     none = next((key for key, option in options.items() if NONE_OF_THEM.fullmatch(option.strip(" ."))), None)
     for _, sentence in told:
         if STILL_OPEN.search(sentence):
@@ -207,9 +208,13 @@ def left_out(told: Sentences, options: Mapping[str, str]) -> str | None:
                 denied |= keys
             elif len(keys) > 1 or CALLED_TRUE.match(sentence[group[-1].end :]):
                 others |= keys
+            else:
+                single |= keys
         rest = rest or bool(THE_REST.search(sentence))
     if none and denied == options.keys() - united(options).keys() - {none}:
         return none
+    if not denied and len(single) == 1 and others == options.keys() - single:
+        return single.pop()
     if len(denied) == 1 and (others == options.keys() - denied or (rest and not others)):
         return denied.pop()
     return None
@@ -278,6 +283,13 @@ def pointing(sentences: Sentences, options: Mapping[str, str]) -> Iterator[tuple
             yield at, before[groups[0][0].start : groups[0][-1].end] + " is the correct answer."
 
 
+def without_aside(told: Sentences, options: Mapping[str, str]) -> list[tuple[int, str]]:
+    """The sentences but for one that says what else would hold: "If he were allergic, D." Two of them are conditions."""
+    asides = [at for at, sentence in told if OTHERWISE.match(sentence) and find_mentions(sentence, options)]
+    rest = [(at, sentence) for at, sentence in told if at not in asides]
+    return rest if len(asides) == 1 and any(find_mentions(sentence, options) for _, sentence in rest) else list(told)
+
+
 def enumerated(sentences: Sentences, options: Mapping[str, str]) -> set[int]:
     """Where the lines begin that go through the options one by one."""
     begun, rests = {}, []
@@ -306,7 +318,9 @@ def called_answers(sentence: str, options: Mapping[str, str]) -> Iterator[frozen
     calls = list(ANSWER.finditer(sentence))
     right = [each for each in named if CALLED_RIGHT.match(sentence[each.end :])]
     odd = [each for each in named if is_odd_one(sentence, each.start, each.end)]
-    if calls and named:
+    if len(named) > 1 and len(re.findall(r"\bif\b", sentence)) > 1:
+        yield frozenset().union(*(each.keys for each in named))
+    elif calls and named:
         yield from answers_behind(calls, named, sentence)
     elif right:
         yield right[-1].keys
@@ -321,7 +335,7 @@ def alone(sentence: str, options: Mapping[str, str]) -> Iterator[frozenset[str]]
     named = affirmations(sentence, options)
     if len(named) == 1 and not sentence.rstrip().endswith("?"):
         before, behind = sentence[: named[0].start], sentence[named[0].end :]
-        if len(WORD.findall(before + behind)) <= 1 or not WORD.search(FILLER.sub("", before) + FILLER.sub("", behind)):
+        if (len(WORD.findall(before)) <= 1 and not WORD.search(behind)) or not WORD.search(FILLER.sub("", before) + FILLER.sub("", behind)):
             # "A, B and D are": of several, not even a verb.
             if len(named[0].keys) == 1 or not WORD.search(before + behind):
                 yield named[0].keys

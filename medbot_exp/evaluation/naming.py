@@ -64,7 +64,7 @@ def patterns_of(option: str, others: tuple[str, ...]) -> tuple[re.Pattern[str], 
     found += [initials_pattern(initials) for initials in initials_of(whole, others)]
     found += [re.compile(rf"(?<![\w.,/])(?:{number})(?![\w/]|[.,]\d)", re.I) for number in numbers_like(whole)]
     for form in sorted(forms_of(whole, others)):
-        tokens = re.findall(r"\w+|[^\w\s]", form)
+        tokens = re.findall(r"\w+|[^\w\s]", re.sub(r"['’]s\b", "", form))
         if tokens and not (len(form) == 1 and form.isalpha()):
             found.append(re.compile(spaced(tokens), re.I))
     return tuple(found)
@@ -154,14 +154,17 @@ def initials_pattern(initials: str) -> re.Pattern[str]:
 
 def numbers_like(whole: str) -> Iterator[str]:
     """Other ways to write the percentage or fraction that `whole` is."""
-    percent, ratio = (
-        re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", whole),
-        re.fullmatch(r"(\d+)\s*(?:/|in|out of)\s*(\d+)", whole),
-    )
-    if not percent and not (ratio and int(ratio[2])):
+    percent, decimal = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", whole), re.fullmatch(r"0?(\.\d+)", whole)
+    ratio = re.fullmatch(r"(\d+)\s*(?:/|in|out of)\s*([1-9]\d*)", whole)
+    if percent:
+        share = Fraction(percent[1]) / 100
+    elif decimal:
+        share = Fraction(decimal[1])
+    elif ratio:
+        share = Fraction(int(ratio[1]), int(ratio[2]))
+    else:
         return
-    share = Fraction(percent[1]) / 100 if percent else Fraction(int(ratio[1]), int(ratio[2]))  # type: ignore[index]
-    yield rf"{float(share):g}" if share < 1 else "1\\.0"
+    yield rf"{float(share):g}0*".replace(".", r"\.")
     yield rf"{float(share * 100):g}\s*(?:%|percent|per cent)".replace(".", r"\.")
     yield rf"{share.numerator}\s*(?:/|in|out of)\s*{share.denominator}"
     if share in IN_WORDS:
@@ -191,7 +194,7 @@ def spaced(tokens: Sequence[str]) -> str:
     if last.isascii() and last.isalnum():
         behind = r"(?!\w|[.,]\d)"
     joined = "and|with|" if "," in tokens else ""
-    return before + rf"[\s\-,'’()]*(?:(?:{joined}a|an|the|is|are|free)\s+)?".join(parts) + behind
+    return before + rf"(?:['’]s\b)?[\s\-,'’()]*(?:(?:{joined}a|an|the|is|are|free)\s+)?".join(parts) + behind
 
 
 def spelled(token: str) -> str:

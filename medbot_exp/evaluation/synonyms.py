@@ -94,6 +94,15 @@ SVR = systemic vascular resistance
 PCWP = pulmonary capillary wedge pressure
 HR = heart rate
 BP = blood pressure
+NAC = N-acetylcysteine = acetylcysteine
+NK cells = natural killer cells
+B cells = B lymphocytes
+T cells = T lymphocytes
+IgA = immunoglobulin A
+IgD = immunoglobulin D
+IgE = immunoglobulin E
+IgG = immunoglobulin G
+IgM = immunoglobulin M
 UTI = urinary tract infection
 X-linked recessive = X-linked
 ALS = amyotrophic lateral sclerosis

@@ -25,6 +25,10 @@ VERDICT = re.compile(
     re.I,
 )
 
+# At the end of the line: "B: first MTP - no".
+VERDICT_AT_END = re.compile(
+    r"[^\n]*[-–—:,;]\s*(?:(?P<right>yes|true|correct|right)|(?P<wrong>no|false|incorrect|wrong)(?P<share>(?!))?)\W*(?:\n|\Z)", re.I
+)
 # In front of options instead.
 MARK = re.compile(r"(?P<right>[✅✓✔☑]|\[x\])|(?P<wrong>[❌✗✘×]|\[ \])(?P<share>(?!))?", re.I)
 
@@ -42,7 +46,7 @@ def judged_right(text: str, options: Mapping[str, str]) -> str | None:
         if in_front:
             verdict = MARK.search(text[before : mention.start])
         else:
-            verdict = VERDICT.match(text[mention.end : behind])
+            verdict = VERDICT.match(text[mention.end : behind]) or VERDICT_AT_END.match(text[mention.end : behind])
         if verdict is None:
             continue
         if verdict["share"]:

@@ -21,7 +21,7 @@ ANSWER = any_of(
     TICK.pattern,
     r"\b(?:first|top|1st) (?:choice|answer|pick|guess)\b(?=\W)",
     r"(?<!\w)(?:(?:final|correct|right|best|my|expected|appropriate|most (?:appropriate|likely|accurate))\s+)+"
-    r"(?:answer|option|choice|response|letter|guess)(?:e?s)?",
+    r"(?:answer|option|choice|response|letter|guess|(?<=correct )diagnosis)(?:e?s)?",
     rf"(?<!\w)(?:answers?(?:_\w+)?|ans|conclusion|final_decision|decision|verdict)\b{NAMES_ONLY}",
     r"(?<!\w)(?:correct|richtig|exception is)\b(?=\s*:(?!\W*(?:true|false|yes|no)\b)|\s*[A-J]\b)"
     r"|\b(?:one )?to (?:pick|choose)\b",
@@ -35,13 +35,13 @@ ANSWER = any_of(
 )
 SUMMARY = any_of(
     r"\b(?:therefore|thus|hence|so|in conclusion|in summary|to sum up|conclude|consequently|accordingly|overall)\b",
-    r"->|→|因此|所以|таким образом|поэтому|итак|\b(?:donc|somit|daher|por lo tanto|portanto)\b",
+    r"->|→|\bmakes? (?:it|this|that)\b|因此|所以|таким образом|поэтому|итак|\b(?:donc|somit|daher|por lo tanto|portanto)\b",
 )
 JUDGEMENT = any_of(
     r"\bI(?:'d| would|'ll| will)? (?:start|begin|give|recommend|prescribe|order|perform|treat|do|use|suggest|advise|obtain)\b",
     r"\b(?:first|next|initial) (?:step|test|thing)\b",
     r"\b(?:most (?:likely|appropriate|probable|consistent|suitable)|best|preferable|suitable|probably|likely)\b",
-    r"\b(?:diagnosis|(?:treatment|drug) of choice|indicated|should|must be|means|guess|confident|convinced)\b",
+    r"\bremains\W*$|\bis left\W*$|\b(?:diagnosis(?! of exclusion)|(?:treatment|drug) of choice|indicated|should|must be|means|guess|confident|convinced)\b",
     r"\b(?:point(?:s|ing)? to|consistent with|due to|caused by|favou?r|tips? the scales|is right|is correct|is the)\b",
 )
 TAKEN_BACK = any_of(
@@ -73,9 +73,9 @@ DENIED_BEFORE = re.compile(
 DENIED_AFTER = any_of(
     rf"^\W*{CROSS}|^\s*(?:错误|不对|不正确)",
     r"^[^,;:.\n]{0,25}\b(?:isn't|doesn't|don't|aren't|didn't|can't|wasn't|won't|couldn't)",
-    r"^[^,;:.(\n—]{0,40}?\b(?:not|never|incorrect|wrong|false|excluded|eliminated|discarded|crossed out|ruled out|unlikely|less (?:likely|common|frequent)|contraindicated"
+    r"^[^,;:.(\n—]{0,40}?\b(?:(?<!and )not|never|incorrect|wrong|false|excluded|eliminated|discarded|crossed out|ruled out|unlikely|less (?:likely|common|frequent)|contraindicated"
     r"|inappropriate|possible|tempting|kept in mind|be (?:considered|thought of)|reasonable alternative|(?:can|could|may) mimic"
-    r"|(?:is|comes) (?:a )?(?:close|next|second)|distractor|trap|can wait"
+    r"|(?:is|comes) (?:a )?(?:close|next|second)|distractor|trap|(?:is|are) out\b|can wait|too late"
     r"|unwahrscheinlich|auszuschließen|descartad[ao]|improbable|poco probable"
     r"|错误|scheidet aus|ausgeschlossen|no es (?:correcta?)|falsch|incorrecta?|fausse)\b",
 )
@@ -98,7 +98,7 @@ ODD_ONE = re.compile(
     rf"^.*(?:\b(?:that|which|who)\b|\bthe\s+(?:(?!{AUXILIARY}\b)[\w\-]+\s+){{1,3}}?)(?:[^.;:]*?(?<!\w)"
     r"(?:(?:is|does|do|are|must|should|can|would|could|did|has)n't|not|never|cannot|least|false|to avoid"
     r"|contraindicated|incorrect|untrue)\b)(?![^.;:]*\b(?:that|think|believe|mean|say)\b)[^.;:]*?"
-    r"\b(?:is|are|was|would be)\b(?:\s*,?\s*(?:thus|therefore|hence|then|in fact)\b,?)?",
+    r"(?:\b(?:is|are|was|would be)\b|→)(?:\s*,?\s*(?:thus|therefore|hence|then|in fact)\b,?)?",
     re.I | re.S,
 )
 ODD_ONE_BEFORE = re.compile(rf"{ODD_ONE.pattern}\W*(?:(?:the|an?|option|choice|answer|letter)\b\W*)*$", re.I | re.S)
@@ -148,7 +148,7 @@ COMPARED = re.compile(
     re.I,
 )
 HEADED_AS_WRONG = re.compile(
-    r"\b(?:incorrect|wrong|false|other|alternative|eliminated|excluded|second|third|2nd|3rd|runner-up"
+    r"\b(?:incorrect|wrong|false|other|alternative|eliminated|excluded|rejected|discarded|second|third|2nd|3rd|runner-up"
     r"|(?:less |un)likely|considered|differential)s?[\s_]*(?:answers?|options?|choices?)?\W*:[^\w]*"
     r"(?:[A-J]\b\W+)*$",
     re.I,
@@ -156,7 +156,8 @@ HEADED_AS_WRONG = re.compile(
 CONDITION = re.compile(r"^\W*if\b|\b(?:but|and) if\b", re.I)
 # What makes of an option a mere thought: "could be A", "A would give".
 SUPPOSED_BEFORE = re.compile(
-    r"\b(?:could|might|may|would)\b(?!.*\b(?:but|however)\b).*$|\b(?:possibly|perhaps|unlike)\W*$", re.I
+    r"^\W*(?:if\b(?!.*\bguess)|(?:although|though|while|whereas|unlike)\b[^,]*$)"
+    r"|\b(?:could|might|may|would)\b(?!.*\b(?:but|however)\b).*$|\b(?:possibly|perhaps|unlike)\W*$", re.I
 )
 SUPPOSED_AFTER = re.compile(
     r"\W*(?:\([^)]*\)\W*)?(?:\w+ )?(?:would|could|might|may)\b(?! also| equally)|\W*\b(?:wäre|käme|würde|serait|sería)\b",
