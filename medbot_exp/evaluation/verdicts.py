@@ -67,6 +67,8 @@ def judged_right(text: str, options: Mapping[str, str]) -> str | None:
 
 def ticks_several(text: str, options: Mapping[str, str]) -> bool:
     """Whether `text` ticks more than one option, so that a tick is no answer."""
-    lines = re.split(r"\n|(?<=[✅✓✔☑❌✗✘×])\s", text) if len(TICK.findall(text)) > 1 else []
+    lines = [line for line in text.splitlines() if TICK.search(line)]
+    if len(lines) == 1:  # A ✔ B ✔ C ✔
+        lines = re.split(r"(?<=[✅✓✔☑❌✗✘×])\s", lines[0])
     ticked = [{mention.key for mention in find_mentions(line, options)} for line in lines if TICK.search(line)]
     return len(set().union(*ticked)) > 1
