@@ -29,7 +29,9 @@ from medbot_exp.evaluation.wording import (
     JUDGEMENT,
     ODD_ONE,
     POINTS_BACK,
+    OF_THE_CASE,
     STILL_OPEN,
+    THE_LATTER,
     RETRACTED,
     SUBJECT_OF_ANSWER,
     SUMMARY,
@@ -57,12 +59,13 @@ LIST_OF_OTHERS = re.compile(
     re.I | re.M,
 )
 # Another option as the subject of what follows: "B. C would be".
-OTHER_LETTER = re.compile(r"\s+(?:Options? |Choices? )?[A-J]\s+[a-z]")
+OTHER_LETTER = re.compile(r"\s+(?:Options? |Choices? |In |For |With )?[A-J](?:\s+[a-z]|,\s)")
 NUMBER = re.compile(r"\s*\(?\d{1,2}[.)]\s*")
 NUMBER_OF_LINE = re.compile(r"(?:^|[\n,:])\s*\d{1,2}$")
 LISTED = re.compile(r"[)\]]|\"\s*:|\w\s*[.:\-–|✗✓✅❌]")
 LETTER_AT_END = re.compile(r"(?:[:,(\-–—>]|\boption|\bchoice)\s*[A-J]\W*$")
 
+ARROW = re.compile(r"(?:→|->)\s*(?:option )?$", re.I)
 ANNOUNCED = re.compile(r"[:=>→]\s*(?:an? |the )?$")
 
 
@@ -139,10 +142,10 @@ def answer_of(text: str, options: Mapping[str, str], cut: bool) -> str | None:
     judged = judged or left_out(told, options)
     if judged is not None:
         return judged
-    for kind in (summaries, judgements, affirmed, supposed):
+    for kind in (conclusions, endings, judgements, of_the_case, affirmed, supposed):
         claims = claimed(kind, told, options)
         # Of a reply that was cut, a mention may be where its answer would have begun.
-        certain = kind in (summaries, judgements) or len(claims) > 1 or OPENING.match(text)
+        certain = kind in (conclusions, endings, judgements) or len(claims) > 1 or OPENING.match(text)
         if claims and (certain or not cut):
             return settled(claims, text, options)
     return None if cut or DECLINED.search(text) else paraphrased(told, text, options)
@@ -172,7 +175,7 @@ def called(claims: list[Claim], told: Sentences, text: str, options: Mapping[str
     behind = [(at, sentence) for at, sentence in told if at >= later]
     if len(claims[-1].keys) > 1 or TAKEN_BACK.search(text[later:]):
         # What is said behind "wait", or of the two that were named, need not speak of the answer again.
-        more = claimed(summaries, behind, options) or claimed(judgements, behind, options)
+        more = next(filter(None, (claimed(kind, behind, options) for kind in (conclusions, endings, judgements))), [])
         if not more and RETRACTED.search("".join(sentence for _, sentence in behind)):
             return None
         claims = claims + more
@@ -276,11 +279,17 @@ def with_headings(text: str, options: Mapping[str, str]) -> str:
 
 
 def pointing(sentences: Sentences, options: Mapping[str, str]) -> Iterator[tuple[int, str]]:
-    """The sentences that say no more than "this is the correct answer", with the option that they speak of."""
+    """The sentences that speak of an option of the one before, as "this" or as "the latter", with that option's name."""
     for (_, before), (at, sentence) in pairwise(sentences):
-        groups = groups_of(before, options) if POINTS_BACK.match(sentence) else []
-        if groups:
+        groups = groups_of(before, options)
+        latter = THE_LATTER.search(sentence)
+        if groups and POINTS_BACK.match(sentence):
             yield at, before[groups[0][0].start : groups[0][-1].end] + " is the correct answer."
+        elif latter and not find_mentions(sentence, options):
+            pair = find_mentions(before, options)[-2:]
+            if len({mention.key for mention in pair}) == 2:
+                meant = pair[1] if latter["latter"] else pair[0]
+                yield at, THE_LATTER.sub(before[meant.start : meant.end], sentence)
 
 
 def without_aside(told: Sentences, options: Mapping[str, str]) -> list[tuple[int, str]]:
@@ -359,16 +368,28 @@ def answers_behind(calls: Sequence[re.Match[str]], named: Sequence[Named], sente
         yield named[-1].keys
 
 
-def summaries(sentence: str, options: Mapping[str, str]) -> Iterator[frozenset[str]]:
-    """What a sentence gives that sums up, or that ends in a letter."""
+def conclusions(sentence: str, options: Mapping[str, str]) -> Iterator[frozenset[str]]:
+    """What a sentence gives behind "so" or "therefore", or of what it says "is therefore"."""
     named = affirmations(sentence, options)
-    last = named[-1] if named and not WORD.search(sentence[named[-1].end :]) else None
-    ends = last and (LETTER_AT_END.search(sentence) or ANNOUNCED.search(sentence[: last.start]))
-    ends = ends and not SUPPOSED_BEFORE.search(sentence[: last.start])
+    drawn = list(SUMMARY.finditer(sentence))
     if named and CONDITION.search(sentence):
         yield frozenset().union(*(each.keys for each in named))
-    elif named and (ends or SUMMARY.search(sentence)):
-        yield named[-1].keys
+    elif named and drawn:
+        behind = [each for each in named if each.end > drawn[-1].start()]
+        subject = [each for each in named if SUBJECT_OF_ANSWER.fullmatch(sentence[each.end : drawn[-1].start()])]
+        if behind or subject:
+            yield (behind or subject)[-1].keys
+
+
+def endings(sentence: str, options: Mapping[str, str]) -> Iterator[frozenset[str]]:
+    """The option that a sentence ends in, behind an arrow or the like."""
+    named = affirmations(sentence, options)
+    if named and len(named[-1].keys) == 1:
+        before = sentence[: named[-1].start]
+        ends = not WORD.search(sentence[named[-1].end :])
+        announced = ends and (LETTER_AT_END.search(sentence) or ANNOUNCED.search(before))
+        if (announced or ARROW.search(before)) and not SUPPOSED_BEFORE.search(before):
+            yield named[-1].keys
 
 
 def judgements(sentence: str, options: Mapping[str, str]) -> Iterator[frozenset[str]]:
@@ -379,6 +400,15 @@ def judgements(sentence: str, options: Mapping[str, str]) -> Iterator[frozenset[
         subject = [each for each in named if SUBJECT_OF_ANSWER.fullmatch(sentence[each.end : judged[-1].start()])]
         behind = [each for each in named if each.end > judged[-1].start()]
         yield (subject[-1] if subject else behind[0] if behind else named[-1]).keys
+
+
+def of_the_case(sentence: str, options: Mapping[str, str]) -> Iterator[frozenset[str]]:
+    """What a sentence says that the patient has, or that this is."""
+    named = affirmations(sentence, options)
+    said = OF_THE_CASE.search(sentence)
+    if said and named:
+        behind = [each for each in named if each.end > said.start() and not SUPPOSED_BEFORE.search(sentence[: each.start])]
+        yield from [each.keys for each in behind[:1]]
 
 
 def affirmed(sentence: str, options: Mapping[str, str]) -> Iterator[frozenset[str]]:

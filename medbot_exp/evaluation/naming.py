@@ -43,6 +43,7 @@ WORDS_IN_SMALL = OTHER_WORDS | frozenset("AS AM PM HE ME MS AID AIDS CAT PAD ARM
 SHORT_FORMS = {"intravenous": "IV", "intramuscular": "IM"}
 ROMAN = {"I": "1", "II": "2", "III": "3", "IV": "4", "V": "5"}
 COUNTED = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+ORDINALS = {"first ": "1st ", "second ": "2nd ", "third ": "3rd ", "fourth ": "4th ", "fifth ": "5th ", "sixth ": "6th "}
 # A genus and a species: Escherichia coli.
 BINOMIAL = re.compile(r"([A-Z])[a-z]+(?:a|us|um|is|as|ces) ([a-z]+(?:us|is|um|ae|i|a|ns|es|x))")
 IN_WORDS = {
@@ -104,6 +105,9 @@ def counted_otherwise(whole: str) -> Iterator[str]:
     numeral = re.search(r"\b(?:I{1,3}|IV|V)$", whole)
     if numeral and numeral.start():
         yield whole[: numeral.start()] + ROMAN[numeral[0]]
+    ordinal = next((word for word in ORDINALS if whole.lower().startswith(word)), None)
+    if ordinal:
+        yield ORDINALS[ordinal] + whole[len(ordinal) :]
     figure = re.match(r"(\d+) [a-z]", whole)
     if figure and 0 < int(figure[1]) <= len(COUNTED):
         yield COUNTED[int(figure[1]) - 1] + whole[figure.end(1) :]
@@ -204,6 +208,8 @@ def spelled(token: str) -> str:
             return f"(?:{'|'.join(direction)})"
     if token in WORDS_IN_SMALL:
         return f"(?-i:{token})"
+    if re.match(r"non[a-z]{4}", token, re.I):
+        return rf"non[\s\-]?{spelled(token[3:])}"
     if len(token) < 5:
         return re.escape(token)
     return re.sub(r"(?<=\w)or(?=s?$)", "ou?r", re.sub(r"[ao]?e(?=.)", "[ao]?e", re.escape(token)))

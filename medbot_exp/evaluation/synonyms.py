@@ -103,6 +103,7 @@ IgD = immunoglobulin D
 IgE = immunoglobulin E
 IgG = immunoglobulin G
 IgM = immunoglobulin M
+FOBT = fecal occult blood test
 UTI = urinary tract infection
 X-linked recessive = X-linked
 ALS = amyotrophic lateral sclerosis

@@ -5,7 +5,7 @@ Regular expressions, in English and, for the plain ways to give an answer, in th
 
 import re
 
-TICK = re.compile(r"[✅✓✔☑]|\[x\]", re.I)
+TICK = re.compile(r"[✅✓✔☑←]|\[x\]", re.I)
 CROSS = r"[❌✗✘×]"
 
 
@@ -25,7 +25,7 @@ ANSWER = any_of(
     rf"(?<!\w)(?:answers?(?:_\w+)?|ans|conclusion|final_decision|decision|verdict)\b{NAMES_ONLY}",
     r"(?<!\w)(?:correct|richtig|exception is)\b(?=\s*:(?!\W*(?:true|false|yes|no)\b)|\s*[A-J]\b)"
     r"|\b(?:one )?to (?:pick|choose)\b",
-    r"\bI(?:'d| would|'ll| will)?\s+(?:\w+ly\s+)?(?:choose|chose|pick|select|go (?:with|for)|say|lean(?:ing)? (?:to|towards?)"
+    r"\bI(?:'d| would|'ll| will)?\s+(?:\w+ly\s+)?(?:choose|chose|pick|select|go (?:with|for)|say|prefer|lean(?:ing)? (?:to|towards?)"
     r"|conclude with|am going with|stand by|vote for|opt for|settle on)\b",
     r"\b(?:leaves?|leaving|queda|reste|bleibt|resta) (?:only |nur |la )?(?:us with )?(?=\W*[A-E]\b)",
     r"\b(?:only|remaining|last) (?:\w+ )?(?:choice|option|possibility|candidate)(?: (?:left|remaining|standing))*(?= is\b)",
@@ -35,13 +35,13 @@ ANSWER = any_of(
 )
 SUMMARY = any_of(
     r"\b(?:therefore|thus|hence|so|in conclusion|in summary|to sum up|conclude|consequently|accordingly|overall)\b",
-    r"->|→|\bmakes? (?:it|this|that)\b|因此|所以|таким образом|поэтому|итак|\b(?:donc|somit|daher|por lo tanto|portanto)\b",
+    r"\bmakes? (?:it|this|that)\b|因此|所以|таким образом|поэтому|итак|\b(?:donc|somit|daher|por lo tanto|portanto)\b",
 )
 JUDGEMENT = any_of(
     r"\bI(?:'d| would|'ll| will)? (?:start|begin|give|recommend|prescribe|order|perform|treat|do|use|suggest|advise|obtain)\b",
     r"\b(?:first|next|initial) (?:step|test|thing)\b",
     r"\b(?:most (?:likely|appropriate|probable|consistent|suitable)|best|preferable|suitable|probably|likely)\b",
-    r"\bremains\W*$|\bis left\W*$|\b(?:diagnosis(?! of exclusion)|(?:treatment|drug) of choice|indicated|should|must be|means|guess|confident|convinced)\b",
+    r"\bis diagnosed\b|\bremains\W*$|\bis left\W*$|\b(?:diagnosis(?! of exclusion)|(?:treatment|drug) of choice|indicated|should|must be|means|guess|confident|convinced)\b",
     r"\b(?:point(?:s|ing)? to|consistent with|due to|caused by|favou?r|tips? the scales|is right|is correct|is the)\b",
 )
 TAKEN_BACK = any_of(
@@ -65,21 +65,21 @@ DENIED_BEFORE = re.compile(
     r"|(?:mistake|trap|error|tempting) (?:is|would be)? ?to \w+"
     r"|(?:(?:to|can't|cannot) tell|tell \w+ from|distinguish\w*|differentiate|confuse)"
     r"|(?:first|initially) (?:I )?(?:considered|thought(?: of)?|favou?red|suspected)|favou?red|distractor|eliminat\w+"
-    r"|my first (?:thought|guess|answer|instinct) was|nicht|kein\w*|pas|non|niet|no es|não é|ni)"
-    r"|n't|不是|不选|排除)\b(?:\W+\w+){0,4}\W*$|\bbetween (?:options? )?\W*$|\b[A-J] over \W*$|^\W*[❌✗✘×]\W*$|[不非]$",
+    r"|my first (?:thought|guess|answer|instinct) was|nicht|kein\w*|pas|non|niet|não|no es|não é|ni)"
+    r"|n't|不是|不选|排除)\b(?:\W+\w+){0,4}\W*$|\bbetween (?:options? )?\W*$|\b[A-J] over \W*$|\b(?:less likely|unlikely|no|a normal) $|^\W*[❌✗✘×]\W*$|[不非]$",
     re.I,
 )
 # What stands behind it, in the same clause.
 DENIED_AFTER = any_of(
     rf"^\W*{CROSS}|^\s*(?:错误|不对|不正确)",
     r"^[^,;:.\n]{0,25}\b(?:isn't|doesn't|don't|aren't|didn't|can't|wasn't|won't|couldn't)",
-    r"^[^,;:.(\n—]{0,40}?\b(?:(?<!and )not|never|incorrect|wrong|false|excluded|eliminated|discarded|crossed out|ruled out|unlikely|less (?:likely|common|frequent)|contraindicated"
+    r"^[^,;:.(\n—]{0,40}?\b(?:(?<!and )not|never|incorrect|wrong|false|excluded|eliminated|discarded|crossed out|ruled out|unlikely|no more likely|main differential|less (?:likely|common|frequent)|contraindicated"
     r"|inappropriate|possible|tempting|kept in mind|be (?:considered|thought of)|reasonable alternative|(?:can|could|may) mimic"
     r"|(?:is|comes) (?:a )?(?:close|next|second)|distractor|trap|(?:is|are) out\b|can wait|too late"
     r"|unwahrscheinlich|auszuschließen|descartad[ao]|improbable|poco probable"
     r"|错误|scheidet aus|ausgeschlossen|no es (?:correcta?)|falsch|incorrecta?|fausse)\b",
 )
-DENIES_NEXT = re.compile(r"\bnot(?: an?| the| of| option| choice)*\W*$", re.I)
+DENIES_NEXT = re.compile(r"\b(?:not|não|pas|nicht|non)(?: an?| the| of| option| choice)*\W*$", re.I)
 # A reply that finds no option right, or has not come to one yet.
 DECLINED = re.compile(r"\bnone of (?:the|these|those)\b|\b(?:cannot|can't|unable to) (?:answer|determine|say|choose)\b", re.I)
 NOT_YET = re.compile(
@@ -143,13 +143,13 @@ CONCLUDED = any_of(
 # "A rather than B", but not "less than 130/80".
 COMPARED = re.compile(
     r"(?<!less)(?<!more)(?<!fewer)(?<!greater)(?<!higher)(?<!lower)(?<!longer)(?<!older)(?<!younger)"
-    r"\s+than (?:with |to |for |by )?\W*$"
+    r"\s+than (?:with |to |for |by )?\W*$|\bprefer\w*\b[^.;]*\bto \W*$"
     r"|\b(?:choose|pick|prefer|recommend|favou?r|select|choice)\w*\b[^.;]{0,60}\s+over (?:the |option )?\W*$",
     re.I,
 )
 HEADED_AS_WRONG = re.compile(
-    r"\b(?:incorrect|wrong|false|other|alternative|eliminated|excluded|rejected|discarded|second|third|2nd|3rd|runner-up"
-    r"|(?:less |un)likely|considered|differential)s?[\s_]*(?:answers?|options?|choices?)?\W*:[^\w]*"
+    r"\b(?:incorrect|wrong|false|other|alternative|eliminated|excluded|rejected|discarded|your|secondary|second|third|2nd|3rd|runner-up"
+    r"|(?:less |un)likely|considered|differential)s?[\s_]*(?:answers?|options?|choices?|considerations?|diagnos[ei]s)?\W*:[^\w]*"
     r"(?:[A-J]\b\W+)*$",
     re.I,
 )
@@ -164,6 +164,13 @@ SUPPOSED_AFTER = re.compile(
     re.I,
 )
 # A sentence that points at the option of the one before it.
+# What says something of the patient, and not of what an option is like.
+OF_THE_CASE = re.compile(
+    r"\b(?:this|it|that)(?:'s| is| must be)\b|\b(?:he|she|(?:the|this) (?:patient|child|man|woman|boy|girl|infant))"
+    r"(?: \w+)? (?:has|is having|suffers)\b|\b(?:indicates?|suggests?|shows?|makes?|confirms?|describes?) ",
+    re.I,
+)
+THE_LATTER = re.compile(r"\bthe (?:(?P<latter>latter)|former)\b", re.I)
 POINTS_BACK = re.compile(
     r"\W*(?:this|that|it)(?:'s| is) (?:therefore |thus )?(?:the )?(?:correct|right|best|most likely)"
     r"(?: (?:answer|option|choice|one|diagnosis))?\W*$",
