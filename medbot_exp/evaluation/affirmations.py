@@ -90,6 +90,8 @@ def is_denied(sentence: str, start: int, end: int) -> bool:
     whole = sentence[:start]
     if EXCEPTED.search(whole) or is_odd_one(sentence, start, end):
         return False
-    before = re.split(r"[,;:，；：]|\bbut\b(?! not\b)|\bhowever\b|\band for\b|\bin favou?r of\b|\bsondern\b|\bsino\b", whole)[-1]
+    before = re.split(
+        r"[,;:，；：]|\bbut\b(?! not\b)|\bhowever\b|\band for\b|\bin favou?r of\b|\bsondern\b|\bsino\b", whole
+    )[-1]
     denied = DENIED_BEFORE.search(before) or COMPARED.search(before) or HEADED_AS_WRONG.search(whole)
     return bool(denied or DENIED_AFTER.search(sentence[end:]))

@@ -33,17 +33,67 @@ DISPENSABLE_FIRST = (
 DISPENSABLE_LAST = r"\s+(?:therapy|alone|orally|intravenously|intramuscularly|subcutaneously|topically)"
 # Too little to name an option by.
 GENERIC = frozenset(
-    "therapy treatment patient surgery observation medication drug drugs disease syndrome infection imaging test fluids "
-    "antibiotics steroids bleeding pain".split()
+    [
+        "therapy",
+        "treatment",
+        "patient",
+        "surgery",
+        "observation",
+        "medication",
+        "drug",
+        "drugs",
+        "disease",
+        "syndrome",
+        "infection",
+        "imaging",
+        "test",
+        "fluids",
+        "antibiotics",
+        "steroids",
+        "bleeding",
+        "pain",
+    ]
 )
 # What initials would be read as instead.
-OTHER_WORDS = frozenset("IV IM OR IT IS NO SO BE IF IN ON AT TO OF BY WE US UP DO GO AN ALL".split())
+OTHER_WORDS = frozenset(
+    [
+        "IV",
+        "IM",
+        "OR",
+        "IT",
+        "IS",
+        "NO",
+        "SO",
+        "BE",
+        "IF",
+        "IN",
+        "ON",
+        "AT",
+        "TO",
+        "OF",
+        "BY",
+        "WE",
+        "US",
+        "UP",
+        "DO",
+        "GO",
+        "AN",
+        "ALL",
+    ]
+)
 # Initials that are words in small letters.
-WORDS_IN_SMALL = OTHER_WORDS | frozenset("AS AM PM HE ME MS AID AIDS CAT PAD ARM".split())
+WORDS_IN_SMALL = OTHER_WORDS | frozenset(["AS", "AM", "PM", "HE", "ME", "MS", "AID", "AIDS", "CAT", "PAD", "ARM"])
 SHORT_FORMS = {"intravenous": "IV", "intramuscular": "IM"}
 ROMAN = {"I": "1", "II": "2", "III": "3", "IV": "4", "V": "5"}
 COUNTED = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-ORDINALS = {"first ": "1st ", "second ": "2nd ", "third ": "3rd ", "fourth ": "4th ", "fifth ": "5th ", "sixth ": "6th "}
+ORDINALS = {
+    "first ": "1st ",
+    "second ": "2nd ",
+    "third ": "3rd ",
+    "fourth ": "4th ",
+    "fifth ": "5th ",
+    "sixth ": "6th ",
+}
 # A genus and a species: Escherichia coli.
 BINOMIAL = re.compile(r"([A-Z])[a-z]+(?:a|us|um|is|as|ces) ([a-z]+(?:us|is|um|ae|i|a|ns|es|x))")
 IN_WORDS = {

@@ -10,7 +10,28 @@ from medbot_exp.evaluation.naming import LOWERED, RAISED, aliases_of
 from medbot_exp.evaluation.wording import ANSWER, DENIAL, FILLER, JUDGEMENT, NOT_YET, ODD_ONE, SUMMARY
 
 # Stems that options share with any sentence.
-IDLE = frozenset("thi that with from giv start perform administe obtain the a i an of is it to patient".split())
+IDLE = frozenset(
+    [
+        "thi",
+        "that",
+        "with",
+        "from",
+        "giv",
+        "start",
+        "perform",
+        "administe",
+        "obtain",
+        "the",
+        "a",
+        "i",
+        "an",
+        "of",
+        "is",
+        "it",
+        "to",
+        "patient",
+    ]
+)
 ENDING = re.compile(r"(?<=...)(?:ations?|ions?|ing|ical(?:ly)?|ally|al|ery|ed|es|s|e|ly|i|us|ance)$")
 # So many words of an answer are the whole of it.
 FEW = 4

@@ -6,8 +6,11 @@
 import re
 from collections.abc import Mapping
 
+from medbot_exp.evaluation.affirmations import groups_of, is_denied, together
 from medbot_exp.evaluation.mentions import SAID_AS, find_mentions
-from medbot_exp.evaluation.wording import TICK
+from medbot_exp.evaluation.naming import NONE_OF_THEM, united
+from medbot_exp.evaluation.sentences import Sentences
+from medbot_exp.evaluation.wording import CALLED_TRUE, STILL_OPEN, THE_REST, TICK, UNLIKE
 
 RIGHT = (
     r"true|correct|right|yes|best|most likely|fits|richtig|korrekt|wahr|vraie?|correcte|correct[ao]|verdader[ao]|verdadeir[ao]"
@@ -27,7 +30,8 @@ VERDICT = re.compile(
 
 # At the end of the line: "B: first MTP - no".
 VERDICT_AT_END = re.compile(
-    r"[^\n]*[-–—:,;]\s*(?:(?P<right>yes|true|correct|right)|(?P<wrong>no|false|incorrect|wrong)(?P<share>(?!))?)\W*(?:\n|\Z)", re.I
+    r"[^\n]*[-–—:,;]\s*(?:(?P<right>yes|true|correct|right)|(?P<wrong>no|false|incorrect|wrong)(?P<share>(?!))?)\W*(?:\n|\Z)",
+    re.I,
 )
 # In front of options instead.
 MARK = re.compile(r"(?P<right>[✅✓✔☑]|\[x\])|(?P<wrong>[❌✗✘×]|\[ \])(?P<share>(?!))?", re.I)
@@ -72,3 +76,28 @@ def ticks_several(text: str, options: Mapping[str, str]) -> bool:
         lines = re.split(r"(?<=[✅✓✔☑❌✗✘×])\s", lines[0])
     ticked = [{mention.key for mention in find_mentions(line, options)} for line in lines if TICK.search(line)]
     return len(set().union(*ticked)) > 1
+
+
+def left_out(told: Sentences, options: Mapping[str, str]) -> str | None:
+    """The option of which alone something is denied that is said of all the others: B, C and D are; A is not."""
+    denied, others, single, rest = set(), set(), set(), False
+    none = next((key for key, option in options.items() if NONE_OF_THEM.fullmatch(option.strip(" ."))), None)
+    for _, sentence in told:
+        if STILL_OPEN.search(sentence):
+            return None
+        for group in groups_of(sentence, options):
+            keys = together(group, options)
+            if none and is_denied(sentence, group[0].start, group[-1].end) or UNLIKE.match(sentence[group[-1].end :]):
+                denied |= keys
+            elif len(keys) > 1 or CALLED_TRUE.match(sentence[group[-1].end :]):
+                others |= keys
+            else:
+                single |= keys
+        rest = rest or bool(THE_REST.search(sentence))
+    if none and denied == options.keys() - united(options).keys() - {none}:
+        return none
+    if not denied and len(single) == 1 and others == options.keys() - single:
+        return single.pop()
+    if len(denied) == 1 and (others == options.keys() - denied or (rest and not others)):
+        return denied.pop()
+    return None

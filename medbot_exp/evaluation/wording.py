@@ -9,6 +9,10 @@ TICK = re.compile(r"[✅✓✔☑←]|\[x\]", re.I)
 CROSS = r"[❌✗✘×]"
 
 
+# Chinese and Japanese have no spaces.
+WORD = re.compile(r"[^\W\u3040-\u9fff]+|[\u3040-\u9fff]")
+
+
 def any_of(*patterns: str) -> re.Pattern[str]:
     """A pattern for each of `patterns`, in any case."""
     return re.compile("|".join(patterns), re.I)
@@ -81,9 +85,12 @@ DENIED_AFTER = any_of(
 )
 DENIES_NEXT = re.compile(r"\b(?:not|não|pas|nicht|non)(?: an?| the| of| option| choice)*\W*$", re.I)
 # A reply that finds no option right, or has not come to one yet.
-DECLINED = re.compile(r"\bnone of (?:the|these|those)\b|\b(?:cannot|can't|unable to) (?:answer|determine|say|choose)\b", re.I)
+DECLINED = re.compile(
+    r"\bnone of (?:the|these|those)\b|\b(?:cannot|can't|unable to) (?:answer|determine|say|choose)\b", re.I
+)
 NOT_YET = re.compile(
-    r"^\W*(?:to (?:answer|determine|solve|decide)|let'?s|let us|we (?:should|must|need to|have to))\b|\bconsider\b", re.I
+    r"^\W*(?:to (?:answer|determine|solve|decide)|let'?s|let us|we (?:should|must|need to|have to))\b|\bconsider\b",
+    re.I,
 )
 DENIAL = re.compile(r"\b(?:not|no|never|cannot|without|neither|nor)\b|n't\b", re.I)
 # What makes the odd one out of an option, and so the answer.
@@ -157,7 +164,8 @@ CONDITION = re.compile(r"^\W*if\b|\b(?:but|and) if\b", re.I)
 # What makes of an option a mere thought: "could be A", "A would give".
 SUPPOSED_BEFORE = re.compile(
     r"^\W*(?:if\b(?!.*\bguess)|(?:although|though|while|whereas|unlike)\b[^,]*$)"
-    r"|\b(?:could|might|may|would)\b(?!.*\b(?:but|however)\b).*$|\b(?:possibly|perhaps|unlike)\W*$", re.I
+    r"|\b(?:could|might|may|would)\b(?!.*\b(?:but|however)\b).*$|\b(?:possibly|perhaps|unlike)\W*$",
+    re.I,
 )
 SUPPOSED_AFTER = re.compile(
     r"\W*(?:\([^)]*\)\W*)?(?:\w+ )?(?:would|could|might|may)\b(?! also| equally)|\W*\b(?:wäre|käme|würde|serait|sería)\b",
@@ -185,3 +193,9 @@ TOGETHER = re.compile(
     re.I,
 )
 SAME = re.compile(r"^[\s.:,)(\-–—=\"'\]}{]*(?:i\.e\.|which is|namely|the|is)?[\s.:,)(\-–—=\"'{]*$", re.I)
+# A sentence that says what else would hold.
+OTHERWISE = re.compile(r"\W*(?:\w+:\s*)?if\b(?!.*\b(?:guess|choose|pick|forced|say|answer)\b(?!\s+(?:would|is)))", re.I)
+# What stands before an option that a sentence comes to.
+LETTER_AT_END = re.compile(r"(?:[:,(\-–—>]|\boption|\bchoice)\s*[A-J]\W*$")
+ARROW = re.compile(r"(?:→|->)\s*(?:option )?$", re.I)
+ANNOUNCED = re.compile(r"[:=>→]\s*(?:an? |the )?$")

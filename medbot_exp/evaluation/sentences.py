@@ -1,0 +1,109 @@
+"""The sentences of a reply: where each begins, which go through the options one by one, and which speak of another."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+
+from medbot_exp.evaluation.affirmations import groups_of
+from medbot_exp.evaluation.mentions import find_mentions
+from medbot_exp.evaluation.wording import ANSWER, OTHERWISE, POINTS_BACK, THE_LATTER, TICK, WORD
+
+SENTENCE_END = re.compile(r"(?<!\bvs)(?<!i\.e)(?<!e\.g)[.!?](?=\s|$)|[。！？；;]|\n+")
+# A line of few words, and the empty ones below it.
+HEADING = re.compile(r"^[^\n.!?]{1,60}\n+(?=[^\n])", re.M)
+# Lines under a heading that says that they are not the answer.
+LIST_OF_OTHERS = re.compile(
+    r"^[^\n]{0,30}\b(?:differential|alternatives|considered|distractors|incorrect|wrong|excluded|eliminated|ruled out)\b"
+    r"[^\n]{0,20}:[ \t]*(?:\n\s*(?:[-*•]|\d\.)\s*[^\n]*)+",
+    re.I | re.M,
+)
+# Another option as the subject of what follows: "B. C would be".
+OTHER_LETTER = re.compile(r"\s+(?:Options? |Choices? |In |For |With )?[A-J](?:\s+[a-z]|,\s)")
+# The number of a line, and the same up to its stop.
+NUMBER = re.compile(r"\s*\(?\d{1,2}[.)]\s*")
+NUMBER_OF_LINE = re.compile(r"(?:^|[\n,:])\s*\d{1,2}$")
+LISTED = re.compile(r"[)\]]|\"\s*:|\w\s*[.:\-–|✗✓✅❌]")
+
+Sentences = Sequence[tuple[int, str]]
+
+
+def sentences_that_tell(text: str, options: Mapping[str, str]) -> list[tuple[int, str]]:
+    """Where each sentence of `text` begins, and the sentence, without those that only go through the options."""
+    sentences = list(sentences_of(with_headings(LIST_OF_OTHERS.sub("\n", text), options), options))
+    listed = enumerated(sentences, options)
+    told = [(at, sentence) for at, sentence in sentences if at not in listed or TICK.search(sentence)]
+    return list(pointing(sentences, options)) + without_aside(told, options)
+
+
+def sentences_of(text: str, options: Mapping[str, str]) -> Iterator[tuple[int, str]]:
+    """Where each sentence begins, and the sentence: up to a stop or a line's end.
+
+    The stop of a letter ends a sentence where neither the letter begins a line nor an option's text follows.
+    """
+    begun = [mention.start for mention in find_mentions(text, options) if not mention.by_letter]
+    start = 0
+    for stop in SENTENCE_END.finditer(text):
+        if NUMBER_OF_LINE.search(text[start : stop.start()]):
+            continue
+        if stop[0] == "." and re.search(r"(?:^|[\s({\[])[A-Za-z]$", text[start : stop.start()]):
+            behind = re.search(r"\w|$", text[stop.end() :])
+            goes_on = behind is not None and (behind[0].islower() or stop.end() + behind.start() in begun)
+            begins = not re.search(r"\w", text[start : stop.start() - 1])
+            if goes_on or (begins and not OTHER_LETTER.match(text[stop.end() :])):
+                continue
+        yield start, text[start : stop.end()]
+        start = stop.end()
+    yield start, text[start:]
+
+
+def with_headings(text: str, options: Mapping[str, str]) -> str:
+    """`text`, with each line that announces an answer joined to the one that gives it."""
+
+    def joined(found: re.Match[str]) -> str:
+        announces = ANSWER.search(found[0]) and not find_mentions(found[0], options)
+        return found[0].rstrip(":\n") + ": " if announces else found[0]
+
+    return HEADING.sub(joined, text)
+
+
+def enumerated(sentences: Sentences, options: Mapping[str, str]) -> set[int]:
+    """Where the lines begin that go through the options one by one."""
+    begun, rests = {}, []
+    for at, sentence in sentences:
+        first = next(iter(find_mentions(sentence, options)), None)
+        if first is None or WORD.search(NUMBER.sub("", sentence[: first.start])):
+            continue
+        if NUMBER.match(sentence) or LISTED.match(sentence[first.end - 1 :]):
+            begun[at] = first.key
+            group = groups_of(sentence, options)[0]
+            rests.append(sentence[group[-1].end :])
+    if len(set(begun.values())) < 2:
+        return set()
+    first, *later = begun.items()
+    # "B. Heparin", and below it what speaks against A, C and D: the first line is the answer.
+    apart = first[1] > later[0][1] or any(
+        first[0] < at < later[0][0] for at, sentence in sentences if WORD.search(sentence)
+    )
+    answers = apart and not WORD.search(rests[0]) and any(map(WORD.search, rests))
+    return {at for at, _ in (later if answers else begun.items())}
+
+
+def pointing(sentences: Sentences, options: Mapping[str, str]) -> Iterator[tuple[int, str]]:
+    """The sentences that speak of an option of the one before, as "this" or as "the latter", with that option's name."""
+    for (_, before), (at, sentence) in pairwise(sentences):
+        groups = groups_of(before, options)
+        latter = THE_LATTER.search(sentence)
+        if groups and POINTS_BACK.match(sentence):
+            yield at, before[groups[0][0].start : groups[0][-1].end] + " is the correct answer."
+        elif latter and not find_mentions(sentence, options):
+            pair = find_mentions(before, options)[-2:]
+            if len({mention.key for mention in pair}) == 2:
+                meant = pair[1] if latter["latter"] else pair[0]
+                yield at, THE_LATTER.sub(before[meant.start : meant.end], sentence)
+
+
+def without_aside(told: Sentences, options: Mapping[str, str]) -> list[tuple[int, str]]:
+    """The sentences but for one that says what else would hold: "If he were allergic, D." Two of them are conditions."""
+    asides = [at for at, sentence in told if OTHERWISE.match(sentence) and find_mentions(sentence, options)]
+    rest = [(at, sentence) for at, sentence in told if at not in asides]
+    return rest if len(asides) == 1 and any(find_mentions(sentence, options) for _, sentence in rest) else list(told)
