@@ -8,9 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from medbot_exp.evaluation.mentions import Mention, find_mentions
-from medbot_exp.evaluation.naming import united
-from medbot_exp.evaluation.wording import (
+from medbot_exp.evaluation.denials import (
+    CLAUSE,
     COMPARED,
     CONCESSION,
     DENIED_AFTER,
@@ -20,9 +19,12 @@ from medbot_exp.evaluation.wording import (
     HEADED_AS_WRONG,
     ODD_ONE_AFTER,
     ODD_ONE_BEFORE,
-    SAME,
-    TOGETHER,
 )
+from medbot_exp.evaluation.mentions import Mention, find_mentions
+from medbot_exp.evaluation.naming import united
+from medbot_exp.evaluation.wording import SAME, TOGETHER
+
+GOES_ON = re.compile(r"\s*(?:,|and\b|or\b)")
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,10 @@ def groups_of(sentence: str, options: Mapping[str, str]) -> list[list[Mention]]:
     """The mentions in `sentence`, those side by side in one group; a letter beside its text is one option."""
     groups: list[list[Mention]] = []
     for mention in find_mentions(sentence, options):
-        conceded = CONCESSION.match(sentence) and re.match(r"(?!\s*(?:,|and\b|or\b))", sentence[mention.end :])
-        if (
-            groups
-            and not (conceded and sentence[groups[-1][-1].end : mention.start].strip() == ",")
-            and belongs(mention, groups[-1], sentence[groups[-1][-1].end : mention.start])
-        ):
+        between = sentence[groups[-1][-1].end : mention.start] if groups else ""
+        # "Although some choose A, B is right" names two, unlike "Although A, B and C are".
+        apart = between.strip() == "," and CONCESSION.match(sentence) and not GOES_ON.match(sentence[mention.end :])
+        if groups and not apart and belongs(mention, groups[-1], between):
             groups[-1].append(mention)
         else:
             groups.append([mention])
@@ -90,8 +90,6 @@ def is_denied(sentence: str, start: int, end: int) -> bool:
     whole = sentence[:start]
     if EXCEPTED.search(whole) or is_odd_one(sentence, start, end):
         return False
-    before = re.split(
-        r"[,;:，；：]|\bbut\b(?! not\b)|\bhowever\b|\band for\b|\bin favou?r of\b|\bsondern\b|\bsino\b", whole
-    )[-1]
+    before = CLAUSE.split(whole)[-1]
     denied = DENIED_BEFORE.search(before) or COMPARED.search(before) or HEADED_AS_WRONG.search(whole)
     return bool(denied or DENIED_AFTER.search(sentence[end:]))

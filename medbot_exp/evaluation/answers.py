@@ -22,12 +22,13 @@ from medbot_exp.evaluation.claims import (
     of_the_case,
     supposed,
 )
+from medbot_exp.evaluation.denials import DECLINED, RETRACTED, TAKEN_BACK
 from medbot_exp.evaluation.mentions import find_mentions
 from medbot_exp.evaluation.paraphrases import by_a_word, by_words, in_other_words
 from medbot_exp.evaluation.reply import behind_thought, plain
-from medbot_exp.evaluation.sentences import Sentences, sentences_that_tell
+from medbot_exp.evaluation.sentences import LIST_OF_OTHERS, Sentences, sentences_that_tell
 from medbot_exp.evaluation.verdicts import judged_right, left_out, ticks_several
-from medbot_exp.evaluation.wording import CONCLUDED, DECLINED, RETRACTED, TAKEN_BACK, TICK, WORD
+from medbot_exp.evaluation.wording import CONCLUDED, TICK, WORD
 
 # How a reply to a question of yes or no begins that answers it at once.
 OPENING = re.compile(r"(?:yes|no|maybe)\b\s*[,.;:—–-]", re.I)
@@ -87,6 +88,7 @@ def read_answer(completion: str, options: Mapping[str, str], opened: bool, cut: 
 
 def answer_of(text: str, options: Mapping[str, str], cut: bool) -> str | None:
     """The one option that plain `text` gives as its answer."""
+    text = LIST_OF_OTHERS.sub("\n", text)
     judged = judged_right(text, options)
     if judged is not None and STRUCTURED.match(text):
         return judged

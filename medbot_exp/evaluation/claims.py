@@ -7,23 +7,19 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from medbot_exp.evaluation.affirmations import Named, affirmations, is_odd_one
+from medbot_exp.evaluation.denials import CONDITION, HEDGED, ODD_ONE, SUPPOSED_AFTER, SUPPOSED_BEFORE
 from medbot_exp.evaluation.paraphrases import in_other_words
 from medbot_exp.evaluation.wording import (
     ANNOUNCED,
     ANSWER,
     ARROW,
     CALLED_RIGHT,
-    CONDITION,
     FILLER,
-    HEDGED,
     JUDGEMENT,
     LETTER_AT_END,
-    ODD_ONE,
     OF_THE_CASE,
     SUBJECT_OF_ANSWER,
     SUMMARY,
-    SUPPOSED_AFTER,
-    SUPPOSED_BEFORE,
     WORD,
 )
 

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from medbot_exp.evaluation.denials import EXCEPTED
 from medbot_exp.evaluation.naming import patterns_of
-from medbot_exp.evaluation.wording import EXCEPTED
 
 # Words in front of a letter that is part of their name.
 NAMED_BY_LETTER = (
@@ -36,7 +36,8 @@ CALLED_OPTION = (
     "보기 정답 विकल्प उत्तर الخيار الإجابة svar odpowiedź cevap"
 )
 BY_PLACE = re.compile(
-    r"\b(?P<place>first|second|third|fourth|fifth|last)\s+(?:option|choice|answer|alternative)\b(?!\s*[:=]|\s+is\s+[A-J]\b)"
+    r"\b(?P<place>first|second|third|fourth|fifth|last)\s+(?:option|choice|answer|alternative)\b"
+    r"(?!\s*[:=]|\s+is\s+[A-J]\b)"
     r"|(?<=\bis the )(?P<one>first|second|third|fourth|fifth|last) one\b"
     r"|\b(?:option|choice)\s*(?:number|no\.|#)?\s*(?P<number>[1-9])(?![\w.%/])",
     re.I,
@@ -53,8 +54,9 @@ SAID_AS = {
 }
 # What yes, no and maybe stand between where they answer: a sentence's ends, and words that give or join answers.
 BEFORE_AN_ANSWER = re.compile(
-    r"(?:^|[\n.:;,!?(\[{\"'“。，：/是为→✅✔✓>=]|\b(?:between|probably|likely|definitely|clear(?:ly)?|on|with|is|be|say|answer|and|or|not"
-    r"|but|whether|would|lean(?:ing|s)? (?:to|towards?)|suggests?|means|says|yes|an? (?:\w+ )?|therefore|thus|so|hence|decision|option))\W*$",
+    r"(?:^|[\n.:;,!?(\[{\"'“。，：/是为→✅✔✓>=]|\b(?:between|probably|likely|definitely|clear(?:ly)?|on|with|is|be|say|says"
+    r"|means|suggests?|answer|decision|option|and|or|not|but|whether|would|lean(?:ing|s)? (?:to|towards?)|yes"
+    r"|an? (?:\w+ )?|therefore|thus|so|hence))\W*$",
     re.I,
 )
 BEHIND_AN_ANSWER = re.compile(

@@ -10,14 +10,14 @@ from functools import lru_cache
 
 from medbot_exp.evaluation.synonyms import SYNONYMS
 
+THE_OPTIONS = r"(?:the above|these|them|the (?:given |listed |other )?(?:options|choices))"
 ALL_OF_THEM = re.compile(
-    r"\b(?:all|any) (?:of )?(?:the above|these|them|the options|the choices|three|four)\b(?: options| choices)?"
+    rf"\b(?:all|any) (?:of )?(?:{THE_OPTIONS}|three|four)\b(?: options| choices)?"
     r"|\beach of (?:these|them)\b|\b(?:every|each) (?:one of (?:them|these)|option|choice)\b",
     re.I,
 )
 NONE_OF_THEM = re.compile(
-    r"\bnone (?:of )?(?:the (?:given |listed |other )?(?:options|choices)|the above|these|them|the options|the choices)\b(?: options| choices)?"
-    r"|\bnone\b(?=[\s.!]*$)",
+    rf"\bnone (?:of )?{THE_OPTIONS}\b(?: options| choices)?|\bnone\b(?=[\s.!]*$)",
     re.I | re.M,
 )
 BOTH_OF_THEM = re.compile(r"\bboth\b(?: of (?:the above|these|them))?(?: [A-J] and [A-J]\b)?", re.I)
@@ -26,74 +26,24 @@ NEITHER_OF_THEM = re.compile(r"\bneither\b(?: of (?:the above|these|them|the two
 JOINED = re.compile(r"(?:both |options? )?([A-J](?:\s*(?:,|&|and|,\s*and)\s*[A-J])+)(?: only| are correct)?", re.I)
 # What an option begins or ends with and can do without: how to give or do something that no other option is about.
 DISPENSABLE_FIRST = (
-    r"(?:acute|start|begin|give|administer|administration of|order|perform|obtain|prescribe|initiate|use|add"
-    r"|refer(?:ral)? for|schedule|treat(?:ment)? with|therapy with|intravenous(?:ly)?|iv|oral(?:ly)?|intramuscular|im"
-    r"|measure|check|serum|plasma|subcutaneous|topical|inhaled|immediate|urgent|emergen(?:cy|t)|empiric(?:al)?|systemic|a|an|the)\s+"
+    r"(?:acute|start|begin|give|administer|administration of|order|perform|obtain|prescribe|initiate|use|add|schedule"
+    r"|refer(?:ral)? for|treat(?:ment)? with|therapy with|measure|check|serum|plasma|intravenous(?:ly)?|iv|oral(?:ly)?"
+    r"|intramuscular|im|subcutaneous|topical|inhaled|immediate|urgent|emergen(?:cy|t)|empiric(?:al)?|systemic"
+    r"|a|an|the)\s+"
 )
 DISPENSABLE_LAST = r"\s+(?:therapy|alone|orally|intravenously|intramuscularly|subcutaneously|topically)"
 # Too little to name an option by.
-GENERIC = frozenset(
-    [
-        "therapy",
-        "treatment",
-        "patient",
-        "surgery",
-        "observation",
-        "medication",
-        "drug",
-        "drugs",
-        "disease",
-        "syndrome",
-        "infection",
-        "imaging",
-        "test",
-        "fluids",
-        "antibiotics",
-        "steroids",
-        "bleeding",
-        "pain",
-    ]
+GENERIC = (
+    "therapy treatment patient surgery observation medication drug drugs disease syndrome infection imaging test fluids "
+    "antibiotics steroids bleeding pain"
 )
-# What initials would be read as instead.
-OTHER_WORDS = frozenset(
-    [
-        "IV",
-        "IM",
-        "OR",
-        "IT",
-        "IS",
-        "NO",
-        "SO",
-        "BE",
-        "IF",
-        "IN",
-        "ON",
-        "AT",
-        "TO",
-        "OF",
-        "BY",
-        "WE",
-        "US",
-        "UP",
-        "DO",
-        "GO",
-        "AN",
-        "ALL",
-    ]
-)
-# Initials that are words in small letters.
-WORDS_IN_SMALL = OTHER_WORDS | frozenset(["AS", "AM", "PM", "HE", "ME", "MS", "AID", "AIDS", "CAT", "PAD", "ARM"])
+# What initials would be read as instead, and what they are in small letters.
+OTHER_WORDS = "IV IM OR IT IS NO SO BE IF IN ON AT TO OF BY WE US UP DO GO AN ALL"
+WORDS_IN_SMALL = f"{OTHER_WORDS} AS AM PM HE ME MS AID AIDS CAT PAD ARM"
 SHORT_FORMS = {"intravenous": "IV", "intramuscular": "IM"}
 ROMAN = {"I": "1", "II": "2", "III": "3", "IV": "4", "V": "5"}
 COUNTED = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-ORDINALS = {
-    "first ": "1st ",
-    "second ": "2nd ",
-    "third ": "3rd ",
-    "fourth ": "4th ",
-    "fifth ": "5th ",
-    "sixth ": "6th ",
-}
+ORDINALS = {"first": "1st", "second": "2nd", "third": "3rd", "fourth": "4th", "fifth": "5th", "sixth": "6th"}
 # A genus and a species: Escherichia coli.
 BINOMIAL = re.compile(r"([A-Z])[a-z]+(?:a|us|um|is|as|ces) ([a-z]+(?:us|is|um|ae|i|a|ns|es|x))")
 IN_WORDS = {
@@ -155,9 +105,9 @@ def counted_otherwise(whole: str) -> Iterator[str]:
     numeral = re.search(r"\b(?:I{1,3}|IV|V)$", whole)
     if numeral and numeral.start():
         yield whole[: numeral.start()] + ROMAN[numeral[0]]
-    ordinal = next((word for word in ORDINALS if whole.lower().startswith(word)), None)
-    if ordinal:
-        yield ORDINALS[ordinal] + whole[len(ordinal) :]
+    first, _, rest = whole.partition(" ")
+    if rest and first.lower() in ORDINALS:
+        yield f"{ORDINALS[first.lower()]} {rest}"
     figure = re.match(r"(\d+) [a-z]", whole)
     if figure and 0 < int(figure[1]) <= len(COUNTED):
         yield COUNTED[int(figure[1]) - 1] + whole[figure.end(1) :]
@@ -167,7 +117,7 @@ def cores_of(form: str) -> Iterator[str]:
     """`form` without the words that say how something is given or done."""
     core = re.sub(rf"^(?:{DISPENSABLE_FIRST})+", "", form, flags=re.I)
     for each in (core, re.sub(rf"(?:{DISPENSABLE_LAST})+$", "", core, flags=re.I)):
-        if each != form and each.lower() not in GENERIC and (len(each) > 4 or each.isupper()):
+        if each != form and each.lower() not in GENERIC.split() and (len(each) > 4 or each.isupper()):
             yield each
 
 
@@ -186,7 +136,7 @@ def initials_of(whole: str, others: Sequence[str]) -> set[str]:
     """The initials that stand for `whole`, or for its first two words: PCA, LV aneurysm."""
     taken = {initials for other in others for initials in all_initials(other)}
     told = {word for other in others for word in re.findall(r"\w+", other)}
-    return all_initials(whole) - taken - told - OTHER_WORDS
+    return all_initials(whole) - taken - told - set(OTHER_WORDS.split())
 
 
 def all_initials(whole: str) -> set[str]:
@@ -256,7 +206,7 @@ def spelled(token: str) -> str:
     for direction in (RAISED, LOWERED):
         if token.lower() in direction:
             return f"(?:{'|'.join(direction)})"
-    if token in WORDS_IN_SMALL:
+    if token in WORDS_IN_SMALL.split():
         return f"(?-i:{token})"
     if re.match(r"non[a-z]{4}", token, re.I):
         return rf"non[\s\-]?{spelled(token[3:])}"

@@ -5,33 +5,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from medbot_exp.evaluation.affirmations import is_denied
+from medbot_exp.evaluation.denials import DENIAL, NOT_YET, ODD_ONE
 from medbot_exp.evaluation.mentions import SAID_AS, find_mentions
 from medbot_exp.evaluation.naming import LOWERED, RAISED, aliases_of
-from medbot_exp.evaluation.wording import ANSWER, DENIAL, FILLER, JUDGEMENT, NOT_YET, ODD_ONE, SUMMARY
+from medbot_exp.evaluation.wording import ANSWER, FILLER, JUDGEMENT, SUMMARY
 
 # Stems that options share with any sentence.
-IDLE = frozenset(
-    [
-        "thi",
-        "that",
-        "with",
-        "from",
-        "giv",
-        "start",
-        "perform",
-        "administe",
-        "obtain",
-        "the",
-        "a",
-        "i",
-        "an",
-        "of",
-        "is",
-        "it",
-        "to",
-        "patient",
-    ]
-)
+IDLE = "thi that with from giv start perform administe obtain the a i an of is it to patient"
 ENDING = re.compile(r"(?<=...)(?:ations?|ions?|ing|ical(?:ly)?|ally|al|ery|ed|es|s|e|ly|i|us|ance)$")
 # So many words of an answer are the whole of it.
 FEW = 4
@@ -111,7 +91,7 @@ def stems(text: str) -> Counter[str]:
     """How often `text` has each word that says something, without its ending."""
     words = re.findall(r"\d+(?:[.,/]\d+)*%?|\w+|[↑↓]", text)
     telling = (word for word in words if len(word) > 3 or word[0].isdigit() or word.isupper() or word in "↑↓")
-    return Counter(stem for stem in map(stem_of, telling) if stem not in IDLE)
+    return Counter(stem for stem in map(stem_of, telling) if stem not in IDLE.split())
 
 
 def stem_of(word: str) -> str:

@@ -5,16 +5,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from medbot_exp.evaluation.affirmations import groups_of
+from medbot_exp.evaluation.denials import OTHERWISE
 from medbot_exp.evaluation.mentions import find_mentions
-from medbot_exp.evaluation.wording import ANSWER, OTHERWISE, POINTS_BACK, THE_LATTER, TICK, WORD
+from medbot_exp.evaluation.wording import ANSWER, POINTS_BACK, THE_LATTER, TICK, WORD
 
 SENTENCE_END = re.compile(r"(?<!\bvs)(?<!i\.e)(?<!e\.g)[.!?](?=\s|$)|[。！？；;]|\n+")
 # A line of few words, and the empty ones below it.
 HEADING = re.compile(r"^[^\n.!?]{1,60}\n+(?=[^\n])", re.M)
 # Lines under a heading that says that they are not the answer.
 LIST_OF_OTHERS = re.compile(
-    r"^[^\n]{0,30}\b(?:differential|alternatives|considered|distractors|incorrect|wrong|excluded|eliminated|ruled out)\b"
-    r"[^\n]{0,20}:[ \t]*(?:\n\s*(?:[-*•]|\d\.)\s*[^\n]*)+",
+    r"^[^\n]{0,30}\b(?:differential|alternatives|considered|distractors|incorrect|wrong|excluded|eliminated"
+    r"|ruled out)\b[^\n]{0,20}:[ \t]*(?:\n\s*(?:[-*•]|\d\.)\s*[^\n]*)+",
     re.I | re.M,
 )
 # Another option as the subject of what follows: "B. C would be".
@@ -29,7 +30,7 @@ Sentences = Sequence[tuple[int, str]]
 
 def sentences_that_tell(text: str, options: Mapping[str, str]) -> list[tuple[int, str]]:
     """Where each sentence of `text` begins, and the sentence, without those that only go through the options."""
-    sentences = list(sentences_of(with_headings(LIST_OF_OTHERS.sub("\n", text), options), options))
+    sentences = list(sentences_of(with_headings(text, options), options))
     listed = enumerated(sentences, options)
     told = [(at, sentence) for at, sentence in sentences if at not in listed or TICK.search(sentence)]
     return list(pointing(sentences, options)) + without_aside(told, options)
@@ -89,7 +90,7 @@ def enumerated(sentences: Sentences, options: Mapping[str, str]) -> set[int]:
 
 
 def pointing(sentences: Sentences, options: Mapping[str, str]) -> Iterator[tuple[int, str]]:
-    """The sentences that speak of an option of the one before, as "this" or as "the latter", with that option's name."""
+    """The sentences that speak of an option of the one before as "this" or "the latter", with its name instead."""
     for (_, before), (at, sentence) in pairwise(sentences):
         groups = groups_of(before, options)
         latter = THE_LATTER.search(sentence)
@@ -103,7 +104,7 @@ def pointing(sentences: Sentences, options: Mapping[str, str]) -> Iterator[tuple
 
 
 def without_aside(told: Sentences, options: Mapping[str, str]) -> list[tuple[int, str]]:
-    """The sentences but for one that says what else would hold: "If he were allergic, D." Two of them are conditions."""
+    """The sentences but for one that says what else would hold, "If he were allergic, D"; two are conditions."""
     asides = [at for at, sentence in told if OTHERWISE.match(sentence) and find_mentions(sentence, options)]
     rest = [(at, sentence) for at, sentence in told if at not in asides]
     return rest if len(asides) == 1 and any(find_mentions(sentence, options) for _, sentence in rest) else list(told)

@@ -7,30 +7,32 @@ import re
 from collections.abc import Mapping
 
 from medbot_exp.evaluation.affirmations import groups_of, is_denied, together
+from medbot_exp.evaluation.denials import STILL_OPEN, THE_REST, UNLIKE
 from medbot_exp.evaluation.mentions import SAID_AS, find_mentions
 from medbot_exp.evaluation.naming import NONE_OF_THEM, united
 from medbot_exp.evaluation.sentences import Sentences
-from medbot_exp.evaluation.wording import CALLED_TRUE, STILL_OPEN, THE_REST, TICK, UNLIKE
+from medbot_exp.evaluation.wording import CALLED_TRUE, TICK
 
 RIGHT = (
-    r"true|correct|right|yes|best|most likely|fits|richtig|korrekt|wahr|vraie?|correcte|correct[ao]|verdader[ao]|verdadeir[ao]"
-    r"|giusto|vero|верно|正确|正確|对|正しい|맞음|[✅✓✔☑]|\[x\]"
+    r"true|correct|right|yes|best|most likely|fits|richtig|korrekt|wahr|vraie?|correcte|correct[ao]|verdader[ao]"
+    r"|verdadeir[ao]|giusto|vero|верно|正确|正確|对|正しい|맞음|[✅✓✔☑]|\[x\]"
 )
 WRONG = (
-    r"false|incorrect|wrong|no|not \w+|unlikely|less likely|possible|falsch|fauss?e?|incorrecte|incorrect[ao]|fals[ao]|errad[ao]"
-    r"|sbagliat[ao]|неверно|错误|不正确|錯誤|错|誤り|틀림|[❌✗✘×]|\[ \]"
+    r"false|incorrect|wrong|no|not \w+|unlikely|less likely|possible|falsch|fauss?e?|incorrecte|incorrect[ao]|fals[ao]"
+    r"|errad[ao]|sbagliat[ao]|неверно|错误|不正确|錯誤|错|誤り|틀림|[❌✗✘×]|\[ \]"
 )
-# What can stand between an option and its verdict: the name of a field, in JSON or in a table.
+# What can stand between an option and its verdict: the name of a field in JSON or in a table, or a verb.
+FIELD = r"correct|verdict|status|judge?ment|assessment|result|value|answer|likelihood|probability|score|label"
 VERDICT = re.compile(
-    r"[^\S\n]*(?:[\"'()}\]|:=\-–—.][^\S\n]*)*(?:(?:,\s*\")?(?:is_?|is )?(?:correct|verdict|status|judge?ment|assessment|result|value|answer"
-    rf"|likelihood|probability|score|label)\??\"?\s*[:=]\s*\"?|\b(?:is|ist|est|es|é|è)\s+)?(?:(?P<right>{RIGHT})|(?P<wrong>{WRONG})"
-    r"|(?P<share>1\.0+|0?\.\d+|\d+(?:\.\d+)?(?=\s*%)))(?!\w)",
+    rf"[^\S\n]*(?:[\"'()}}\]|:=\-–—.][^\S\n]*)*"
+    rf"(?:(?:,\s*\")?(?:is_?|is )?(?:{FIELD})\??\"?\s*[:=]\s*\"?|\b(?:is|ist|est|es|é|è)\s+)?"
+    rf"(?:(?P<right>{RIGHT})|(?P<wrong>{WRONG})|(?P<share>1\.0+|0?\.\d+|\d+(?:\.\d+)?(?=\s*%)))(?!\w)",
     re.I,
 )
-
 # At the end of the line: "B: first MTP - no".
 VERDICT_AT_END = re.compile(
-    r"[^\n]*[-–—:,;]\s*(?:(?P<right>yes|true|correct|right)|(?P<wrong>no|false|incorrect|wrong)(?P<share>(?!))?)\W*(?:\n|\Z)",
+    r"[^\n]*[-–—:,;]\s*(?:(?P<right>yes|true|correct|right)|(?P<wrong>no|false|incorrect|wrong)(?P<share>(?!))?)"
+    r"\W*(?:\n|\Z)",
     re.I,
 )
 # In front of options instead.
