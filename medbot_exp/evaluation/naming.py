@@ -34,8 +34,8 @@ DISPENSABLE_FIRST = (
 DISPENSABLE_LAST = r"\s+(?:therapy|alone|orally|intravenously|intramuscularly|subcutaneously|topically)"
 # Too little to name an option by.
 GENERIC = (
-    "therapy treatment patient surgery observation medication drug drugs disease syndrome infection imaging test fluids "
-    "antibiotics steroids bleeding pain"
+    "therapy treatment patient surgery observation medication drug drugs disease syndrome infection imaging test "
+    "fluids antibiotics steroids bleeding pain"
 )
 # What initials would be read as instead, and what they are in small letters.
 OTHER_WORDS = "IV IM OR IT IS NO SO BE IF IN ON AT TO OF BY WE US UP DO GO AN ALL"

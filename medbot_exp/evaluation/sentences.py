@@ -69,24 +69,24 @@ def with_headings(text: str, options: Mapping[str, str]) -> str:
 
 def enumerated(sentences: Sentences, options: Mapping[str, str]) -> set[int]:
     """Where the lines begin that go through the options one by one."""
-    begun, rests = {}, []
-    for at, sentence in sentences:
-        first = next(iter(find_mentions(sentence, options)), None)
-        if first is None or WORD.search(NUMBER.sub("", sentence[: first.start])):
-            continue
-        if NUMBER.match(sentence) or LISTED.match(sentence[first.end - 1 :]):
-            begun[at] = first.key
-            group = groups_of(sentence, options)[0]
-            rests.append(sentence[group[-1].end :])
-    if len(set(begun.values())) < 2:
+    lines = [(at, *line) for at, sentence in sentences if (line := line_on_option(sentence, options)) is not None]
+    if len({key for _, key, _ in lines}) < 2:
         return set()
-    first, *later = begun.items()
+    (first, key, rest), (second, next_key, _) = lines[:2]
     # "B. Heparin", and below it what speaks against A, C and D: the first line is the answer.
-    apart = first[1] > later[0][1] or any(
-        first[0] < at < later[0][0] for at, sentence in sentences if WORD.search(sentence)
-    )
-    answers = apart and not WORD.search(rests[0]) and any(map(WORD.search, rests))
-    return {at for at, _ in (later if answers else begun.items())}
+    apart = key > next_key or any(first < at < second for at, sentence in sentences if WORD.search(sentence))
+    answers = apart and not WORD.search(rest) and any(WORD.search(rest) for _, _, rest in lines)
+    return {at for at, _, _ in lines[answers:]}
+
+
+def line_on_option(sentence: str, options: Mapping[str, str]) -> tuple[str, str] | None:
+    """The key of the option that `sentence` begins with as a line of a list does, and what it says of it."""
+    groups = groups_of(sentence, options)
+    if not groups or WORD.search(NUMBER.sub("", sentence[: groups[0][0].start])):
+        return None
+    if NUMBER.match(sentence) or LISTED.match(sentence[groups[0][0].end - 1 :]):
+        return groups[0][0].key, sentence[groups[0][-1].end :]
+    return None
 
 
 def pointing(sentences: Sentences, options: Mapping[str, str]) -> Iterator[tuple[int, str]]:

@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from medbot_exp.evaluation.affirmations import groups_of, is_denied, together
 from medbot_exp.evaluation.denials import STILL_OPEN, THE_REST, UNLIKE
@@ -31,44 +31,50 @@ VERDICT = re.compile(
 )
 # At the end of the line: "B: first MTP - no".
 VERDICT_AT_END = re.compile(
-    r"[^\n]*[-–—:,;]\s*(?:(?P<right>yes|true|correct|right)|(?P<wrong>no|false|incorrect|wrong)(?P<share>(?!))?)"
+    r"[^\n]*[-–—:,;]\s*(?:(?P<right>yes|true|correct|right)|(?P<wrong>no|false|incorrect|wrong))"
     r"\W*(?:\n|\Z)",
     re.I,
 )
 # In front of options instead.
-MARK = re.compile(r"(?P<right>[✅✓✔☑]|\[x\])|(?P<wrong>[❌✗✘×]|\[ \])(?P<share>(?!))?", re.I)
+MARK = re.compile(r"(?P<right>[✅✓✔☑]|\[x\])|(?P<wrong>[❌✗✘×]|\[ \])", re.I)
 
 
 def judged_right(text: str, options: Mapping[str, str]) -> str | None:
-    """The one option that `text` calls right where it judges them one by one, or gives more than half of all shares."""
+    """The one option that `text` calls right where it judges them one by one, or gives more than half of all shares.
+
+    Where it calls all but one right, the question was for that one.
+    """
     if options.keys() <= SAID_AS.keys():
         return None
-    right, wrong, shares, superlative = set(), set(), {}, False
-    mentions = find_mentions(text, options)
-    in_front = MARK.match(text) is not None
-    ends = [0, *(mention.end for mention in mentions)]
-    starts = [*(mention.start for mention in mentions), len(text)]
-    for mention, before, behind in zip(mentions, ends, starts[1:], strict=False):
-        if in_front:
-            verdict = MARK.search(text[before : mention.start])
-        else:
-            verdict = VERDICT.match(text[mention.end : behind]) or VERDICT_AT_END.match(text[mention.end : behind])
-        if verdict is None:
-            continue
-        if verdict["share"]:
-            shares[mention.key] = float(verdict["share"])
-        else:
-            superlative = superlative or verdict[0].lower().endswith(("best", "likely", "correct"))
-            (right if verdict["right"] else wrong).add(mention.key)
+    verdicts = list(verdicts_in(text, options))
+    right = {key for key, kind, _ in verdicts if kind == "right"}
+    wrong = {key for key, kind, _ in verdicts if kind == "wrong"}
+    shares = {key: float(said) for key, kind, said in verdicts if kind == "share"}
     if right & wrong:
         return None
-    if len(right) == 1 and (len(wrong) > 1 or (superlative and not wrong)):
+    singled_out = not wrong and any(said.lower() in ("best", "most likely", "correct") for _, _, said in verdicts)
+    if len(right) == 1 and (len(wrong) > 1 or singled_out):
         return right.pop()
-    if len(wrong) == 1 and right == options.keys() - wrong and len(right) > 1:
+    if len(wrong) == 1 and len(right) > 1 and right | wrong == options.keys():
         return wrong.pop()
     if len(shares) > max(1, len(options) - 2) and not right | wrong:
         return next((key for key, share in shares.items() if 2 * share > sum(shares.values())), None)
     return None
+
+
+def verdicts_in(text: str, options: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """The key of each option that `text` judges, whether it is called right or wrong or given a share, and how."""
+    mentions = find_mentions(text, options)
+    in_front = MARK.match(text)
+    ends = [0, *(mention.end for mention in mentions)]
+    starts = [*(mention.start for mention in mentions), len(text)]
+    for mention, end_before, start_behind in zip(mentions, ends, starts[1:], strict=False):
+        behind = text[mention.end : start_behind]
+        found = VERDICT.match(behind) or VERDICT_AT_END.match(behind)
+        if in_front:
+            found = MARK.search(text[end_before : mention.start])
+        if found and found.lastgroup:
+            yield mention.key, found.lastgroup, found[found.lastgroup]
 
 
 def ticks_several(text: str, options: Mapping[str, str]) -> bool:
@@ -81,25 +87,30 @@ def ticks_several(text: str, options: Mapping[str, str]) -> bool:
 
 
 def left_out(told: Sentences, options: Mapping[str, str]) -> str | None:
-    """The option of which alone something is denied that is said of all the others: B, C and D are; A is not."""
-    denied, others, single, rest = set(), set(), set(), False
-    none = next((key for key, option in options.items() if NONE_OF_THEM.fullmatch(option.strip(" ."))), None)
+    """The option of which alone something is denied that is said of all the others: B, C and D are; A is not.
+
+    Where all are denied, it is "none of the above".
+    """
+    none = {key for key, option in options.items() if NONE_OF_THEM.fullmatch(option.strip(" ."))}
+    denied: set[str] = set()
+    unlike: set[str] = set()
+    alike: set[str] = set()
+    single: set[str] = set()
     for _, sentence in told:
         if STILL_OPEN.search(sentence):
             return None
         for group in groups_of(sentence, options):
-            keys = together(group, options)
-            if none and is_denied(sentence, group[0].start, group[-1].end) or UNLIKE.match(sentence[group[-1].end :]):
+            keys, behind = together(group, options), sentence[group[-1].end :]
+            if is_denied(sentence, group[0].start, group[-1].end):
                 denied |= keys
-            elif len(keys) > 1 or CALLED_TRUE.match(sentence[group[-1].end :]):
-                others |= keys
+            if UNLIKE.match(behind):
+                unlike |= keys
+            elif len(keys) > 1 or CALLED_TRUE.match(behind):
+                alike |= keys
             else:
                 single |= keys
-        rest = rest or bool(THE_REST.search(sentence))
-    if none and denied == options.keys() - united(options).keys() - {none}:
-        return none
-    if not denied and len(single) == 1 and others == options.keys() - single:
-        return single.pop()
-    if len(denied) == 1 and (others == options.keys() - denied or (rest and not others)):
-        return denied.pop()
-    return None
+    if none and denied == options.keys() - united(options).keys() - none:
+        return none.pop()
+    odd = unlike or single
+    rest_is_alike = any(THE_REST.search(sentence) for _, sentence in told) and not alike and unlike
+    return next(iter(odd)) if len(odd) == 1 and (alike == options.keys() - odd or rest_is_alike) else None
