@@ -212,7 +212,7 @@ def spelled(token: str) -> str:
         return rf"non[\s\-]?{spelled(token[3:])}"
     if len(token) < 5:
         return re.escape(token)
-    return re.sub(r"(?<=\w)or(?=s?$)", "ou?r", re.sub(r"[ao]?e(?=.)", "[ao]?e", re.escape(token)))
+    return re.sub(r"(?<=\w)or(?=s?$)", "ou?r", re.sub(r"[ao]?e(?=.)", "[ao]?e", re.escape(token), flags=re.I))
 
 
 def united(options: Mapping[str, str]) -> dict[str, frozenset[str]]:
