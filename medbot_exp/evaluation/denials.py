@@ -115,7 +115,7 @@ TAKEN_BACK = any_of(
 )
 RETRACTED = re.compile(
     r"\b(?:(?<!can )(?<!to )wait|scratch that|I take (?:it|that) back|that(?:'s| is) (?:wrong|not right)"
-    r"|that (?:can't|cannot) be)\b(?!.*\b(?:yes|confirm\w*|stands|still|indeed|right after all)\b)",
+    r"|that (?:can't|cannot) be)\b(?!.{0,400}\b(?:yes|confirm\w*|stands|still|indeed|right after all)\b)",
     re.I | re.S,
 )
 # A reply that finds no option right, and a sentence that has not come to one yet.

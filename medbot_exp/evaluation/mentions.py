@@ -35,6 +35,8 @@ CALLED_OPTION = (
     "opción opcion opção opcao alternativa resposta risposta opzione antwoord optie вариант ответ 选项 选 答案 選択肢 "
     "보기 정답 विकल्प उत्तर الخيار الإجابة svar odpowiedź cevap"
 )
+# How many characters around a letter or a word tell whether it names an option.
+NEAR = 80
 BY_PLACE = re.compile(
     r"\b(?P<place>first|second|third|fourth|fifth|last)\s+(?:option|choice|answer|alternative)\b"
     r"(?!\s*[:=]|\s+is\s+[A-J]\b)"
@@ -107,20 +109,22 @@ def find_mentions(text: str, options: Mapping[str, str]) -> list[Mention]:
 
 def find_letters(text: str, options: Mapping[str, str]) -> Iterator[Mention]:
     """The letters in `text` that stand for an option."""
+    whole = text.strip(" .\n")
     for found in LETTER.finditer(text):
-        letter, before, behind = found[1], text[: found.start()], text[found.end() :]
+        letter = found[1]
+        before, behind = text[max(0, found.start() - NEAR) : found.start()], text[found.end() : found.end() + NEAR]
         opened = OPENED.search(before)
         closed = CLOSED.match(behind) if opened else re.match(r"\)", behind)
         called = CALLED.search(before)
         if letter.islower():
             ends = re.match(r"\s*(?:$|[^\w\s])", behind)
             goes_on = CHOICE_GOES_ON.match(behind) and letter != "i"
-            is_option = closed or (called and (ends or goes_on)) or text.strip(" .\n") == letter
+            is_option = closed or (called and (ends or goes_on)) or whole == letter
         else:
             is_option = closed or called or stands_alone(letter, before, behind)
         key = letter.upper()
         if is_option and (key in options or (key <= "J" and (closed or called))):
-            start = opened.start() if opened and closed else found.start()
+            start = found.start() - (len(before) - opened.start() if opened and closed else 0)
             yield Mention(start, found.end() + (closed.end() if closed else 0), key, by_letter=True)
 
 
@@ -166,6 +170,7 @@ def find_words(text: str, options: Mapping[str, str]) -> list[Mention]:
         Mention(place.start(), place.end(), key, by_letter=False)
         for key in options
         for place in re.finditer(rf"(?<![\w\-])(?:{SAID_AS[key]})(?![\w\-])", text, re.I)
-        if BEHIND_AN_ANSWER.match(text[place.end() :]) and BEFORE_AN_ANSWER.search(text[: place.start()])
+        if BEHIND_AN_ANSWER.match(text, place.end())
+        and BEFORE_AN_ANSWER.search(text[max(0, place.start() - NEAR) : place.start()])
     ]
     return sorted(found, key=lambda mention: mention.start)

@@ -23,6 +23,10 @@ OTHER_LETTER = re.compile(r"\s+(?:Options? |Choices? |In |For |With )?[A-J](?:\s
 # The number of a line, and the same up to its stop.
 NUMBER = re.compile(r"\s*\(?\d{1,2}[.)]\s*")
 NUMBER_OF_LINE = re.compile(r"(?:^|[\n,:])\s*\d{1,2}$")
+# How many characters around a stop tell whether it ends a sentence, and how many a sentence may have.
+NEAR = 80
+LONGEST = 500
+PIECE = re.compile(rf".{{1,{LONGEST}}}(?:\s|$)|.{{1,{LONGEST}}}", re.S)
 LISTED = re.compile(r"[)\]]|\"\s*:|\w\s*[.:\-–|✗✓✅❌]")
 
 Sentences = Sequence[tuple[int, str]]
@@ -41,20 +45,29 @@ def sentences_of(text: str, options: Mapping[str, str]) -> Iterator[tuple[int, s
 
     The stop of a letter ends a sentence where neither the letter begins a line nor an option's text follows.
     """
-    begun = [mention.start for mention in find_mentions(text, options) if not mention.by_letter]
+    begun = {mention.start for mention in find_mentions(text, options) if not mention.by_letter}
     start = 0
     for stop in SENTENCE_END.finditer(text):
-        if NUMBER_OF_LINE.search(text[start : stop.start()]):
+        before = text[max(start, stop.start() - NEAR) : stop.start()]
+        if NUMBER_OF_LINE.search(before):
             continue
-        if stop[0] == "." and re.search(r"(?:^|[\s({\[])[A-Za-z]$", text[start : stop.start()]):
-            behind = re.search(r"\w|$", text[stop.end() :])
+        if stop[0] == "." and re.search(r"(?:^|[\s({\[])[A-Za-z]$", before):
+            behind = re.search(r"\w|$", text[stop.end() : stop.end() + NEAR])
             goes_on = behind is not None and (behind[0].islower() or stop.end() + behind.start() in begun)
-            begins = not re.search(r"\w", text[start : stop.start() - 1])
-            if goes_on or (begins and not OTHER_LETTER.match(text[stop.end() :])):
+            begins = not WORD.search(before[:-1])
+            if goes_on or (begins and not OTHER_LETTER.match(text, stop.end())):
                 continue
-        yield start, text[start : stop.end()]
+        yield from pieces(start, text[start : stop.end()])
         start = stop.end()
-    yield start, text[start:]
+    yield from pieces(start, text[start:])
+
+
+def pieces(start: int, sentence: str) -> Iterator[tuple[int, str]]:
+    """`sentence`, in parts where it is longer than any that tells something: a model may repeat itself without end."""
+    for piece in PIECE.finditer(sentence) if len(sentence) > LONGEST else ():
+        yield start + piece.start(), piece[0]
+    if len(sentence) <= LONGEST:
+        yield start, sentence
 
 
 def with_headings(text: str, options: Mapping[str, str]) -> str:
