@@ -159,7 +159,9 @@ def contradicted(key: str, at: int, told: Sentences, options: Mapping[str, str])
 
 def claimed(kind: Kind, sentences: Sentences, options: Mapping[str, str]) -> list[Claim]:
     """The claims of one kind in `sentences`."""
-    return [Claim(keys, at) for at, sentence in sentences for keys in kind(sentence, options)]
+    # A model that repeats itself says the same sentence many times.
+    said = {sentence: list(kind(sentence, options)) for sentence in {sentence for _, sentence in sentences}}
+    return [Claim(keys, at) for at, sentence in sentences for keys in said[sentence]]
 
 
 def settled(claims: Sequence[Claim], text: str, options: Mapping[str, str]) -> str | None:

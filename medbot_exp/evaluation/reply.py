@@ -69,6 +69,7 @@ def behind_thought(completion: str, opened: bool) -> str | None:
 def plain(reply: str) -> str:
     """`reply` up to the next turn, in plain letters and without marks of markdown, LaTeX, HTML or XML."""
     text = unicodedata.normalize("NFKC", reply).replace("\u2019", "'")
+    text = re.sub(r"(\s)\1{2,}", r"\1\1", text)
     own = OWN_TURN.match(text)
     text = BLOCK.sub("", text[own.end() :] if own else text)
     text = REASONING_FIELD.sub("", text)

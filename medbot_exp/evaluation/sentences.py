@@ -25,7 +25,7 @@ NUMBER = re.compile(r"\s*\(?\d{1,2}[.)]\s*")
 NUMBER_OF_LINE = re.compile(r"(?:^|[\n,:])\s*\d{1,2}$")
 # How many characters around a stop tell whether it ends a sentence, and how many a sentence may have.
 NEAR = 80
-LONGEST = 500
+LONGEST = 400
 PIECE = re.compile(rf".{{1,{LONGEST}}}(?:\s|$)|.{{1,{LONGEST}}}", re.S)
 LISTED = re.compile(r"[)\]]|\"\s*:|\w\s*[.:\-–|✗✓✅❌]")
 
