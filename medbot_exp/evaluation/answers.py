@@ -104,8 +104,8 @@ def answer_of(text: str, options: Mapping[str, str], cut: bool) -> str | None:
     for kind in (conclusions, endings, judgements, of_the_case, affirmed, supposed):
         claims = claimed(kind, told, options)
         # Of a reply that was cut, a mention may be where its answer would have begun.
-        certain = kind in (conclusions, endings, judgements) or len(claims) > 1 or OPENING.match(text)
-        if claims and (certain or not cut):
+        certain = kind in (conclusions, endings, judgements) or OPENING.match(text)
+        if claims and (certain or not cut or (len(claims) > 1 and kind is not supposed)):
             return settled(claims, text, options)
     return None if cut or DECLINED.search(text) else paraphrased(told, text, options)
 
