@@ -6,37 +6,33 @@ contradicts itself without taking anything back, that names two options or that 
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from medbot_exp.evaluation.mentions import SAID_AS, Mention, find_mentions
-from medbot_exp.evaluation.reply import behind_thought, plain
-from medbot_exp.evaluation.wording import (
-    ANSWER,
-    COMPARED,
-    CONDITION,
-    DENIAL,
-    DENIED_AFTER,
-    DENIED_BEFORE,
-    EXCEPTED,
-    HEADED_AS_WRONG,
-    HEDGED,
-    JUDGEMENT,
-    SAME,
-    SUMMARY,
-    TAKEN_BACK,
-    TICK,
-    TOGETHER,
+from medbot_exp.evaluation.affirmations import affirmations
+from medbot_exp.evaluation.claims import (
+    Kind,
+    affirmed,
+    alone,
+    called_answers,
+    conclusions,
+    endings,
+    judgements,
+    of_the_case,
+    supposed,
 )
+from medbot_exp.evaluation.denials import DECLINED, RETRACTED, TAKEN_BACK
+from medbot_exp.evaluation.mentions import find_mentions
+from medbot_exp.evaluation.paraphrases import by_a_word, by_words, in_other_words
+from medbot_exp.evaluation.reply import behind_thought, plain
+from medbot_exp.evaluation.sentences import LIST_OF_OTHERS, Sentences, sentences_that_tell
+from medbot_exp.evaluation.verdicts import judged_right, left_out, ticks_several
+from medbot_exp.evaluation.wording import CONCLUDED, TICK, WORD
 
-SENTENCE_END = re.compile(r"(?<!\bvs)(?<!i\.e)(?<!e\.g)[.!?](?=\s|$)|[。！？；;]|\n+")
-# A line of few words, and the empty ones below it.
-HEADING = re.compile(r"^[^\n.!?]{1,60}\n+(?=[^\n])", re.M)
-# Chinese and Japanese have no spaces.
-WORD = re.compile(r"[^\W\u3040-\u9fff]+|[\u3040-\u9fff]")
-LISTED = re.compile(r"[)\]]|\w\s*[.:\-–|✗✓✅❌]")
-LETTER_AT_END = re.compile(r"(?:[:,(\-–—>]|\boption|\bchoice)\s*[A-J]\W*$")
+# How a reply to a question of yes or no begins that answers it at once.
+OPENING = re.compile(r"(?:yes|no|maybe)\b\s*[,.;:—–-]", re.I)
+STRUCTURED = re.compile(r"(?:json\s*)?(?:\{|\[(?!.?\]))")
 
 
 class Reading(Enum):
@@ -73,19 +69,6 @@ class Claim:
     at: int
 
 
-@dataclass(frozen=True)
-class Named:
-    """Options that a sentence affirms together, and where they stand in it."""
-
-    keys: frozenset[str]
-    start: int
-    end: int
-
-
-Sentences = Sequence[tuple[int, str]]
-Kind = Callable[[str, Mapping[str, str]], Iterator[frozenset[str]]]
-
-
 def read_answer(completion: str, options: Mapping[str, str], opened: bool, cut: bool) -> Answer:
     """The answer that `completion` gives to a question with `options`.
 
@@ -105,26 +88,80 @@ def read_answer(completion: str, options: Mapping[str, str], opened: bool, cut: 
 
 def answer_of(text: str, options: Mapping[str, str], cut: bool) -> str | None:
     """The one option that plain `text` gives as its answer."""
-    sentences = list(sentences_of(with_headings(text, options), options))
-    listed = enumerated(sentences, options)
-    told = [(at, sentence) for at, sentence in sentences if at not in listed or TICK.search(sentence)]
-    for kind in (called_answers, summaries, judgements, affirmed, in_other_words):
+    text = LIST_OF_OTHERS.sub("\n", text)
+    judged = judged_right(text, options)
+    if judged is not None and STRUCTURED.match(text):
+        return judged
+    if ticks_several(text, options):
+        text = TICK.sub(" ", text)
+    told = sentences_that_tell(text, options)
+    claims = given(told, text, options)
+    if claims:
+        return called(claims, told, text, options)
+    judged = judged or left_out(told, options)
+    if judged is not None:
+        return judged
+    for kind in (conclusions, endings, judgements, of_the_case, affirmed, supposed):
         claims = claimed(kind, told, options)
         # Of a reply that was cut, a mention may be where its answer would have begun.
-        if not claims or (cut and (kind is in_other_words or (kind is affirmed and len(claims) < 2))):
-            continue
-        later = claims[-1].at + 1
-        if kind is called_answers and (len(claims[-1].keys) > 1 or TAKEN_BACK.search(text[later:])):
-            # What is said behind "wait", or of the two that were named, need not speak of the answer again.
-            behind = [(at, sentence) for at, sentence in told if at >= later]
-            claims += claimed(summaries, behind, options) or claimed(judgements, behind, options)
-        return settled(claims, text, options)
+        certain = kind in (conclusions, endings, judgements) or OPENING.match(text)
+        if claims and (certain or not cut or (len(claims) > 1 and kind is not supposed)):
+            return settled(claims, text, options)
+    return None if cut or DECLINED.search(text) else paraphrased(told, text, options)
+
+
+def paraphrased(told: Sentences, text: str, options: Mapping[str, str]) -> str | None:
+    """The option that a reply that names none gives in other words."""
+    spoken = [(at, sentence) for at, sentence in told if WORD.search(sentence)]
+    for kind in (in_other_words, by_a_word, by_words):
+        claims = claimed(kind, spoken, options) if kind is not by_words or len(spoken) == 1 else []
+        if claims:
+            return settled(claims, text, options)
     return None
+
+
+def given(told: Sentences, text: str, options: Mapping[str, str]) -> list[Claim]:
+    """What sentences call the answer, and what stands by itself unless several options do."""
+    claims, by_itself = claimed(called_answers, told, options), claimed(alone, told, options)
+    if len({claim.keys for claim in by_itself}) > 1 and not TAKEN_BACK.search(text):
+        by_itself = []
+    return sorted(claims + [each for each in by_itself if each not in claims], key=lambda claim: claim.at)
+
+
+def called(claims: list[Claim], told: Sentences, text: str, options: Mapping[str, str]) -> str | None:
+    """The option that sentences call the answer, unless the rest of the reply takes it back or concludes another."""
+    later = claims[-1].at + 1
+    behind = [(at, sentence) for at, sentence in told if at >= later]
+    if len(claims[-1].keys) > 1 or TAKEN_BACK.search(text[later:]):
+        # What is said behind "wait", or of the two that were named, need not speak of the answer again.
+        more = next(filter(None, (claimed(kind, behind, options) for kind in (conclusions, endings, judgements))), [])
+        if not more and RETRACTED.search("".join(sentence for _, sentence in behind)):
+            return None
+        claims = claims + more
+    key = settled(claims, text, options)
+    return None if key is None or contradicted(key, claims[0].at, told, options) else key
+
+
+def contradicted(key: str, at: int, told: Sentences, options: Mapping[str, str]) -> bool:
+    """Whether the letter that a sentence at `at` gives stands right behind the conclusion that it is another option."""
+    given = next(sentence for begun, sentence in told if begun == at)
+    before = [sentence for begun, sentence in told if begun < at and re.search(r"\w", sentence)]
+    if (
+        not before
+        or not CONCLUDED.search(before[-1])
+        or any(not each.by_letter for each in find_mentions(given, options))
+    ):
+        return False
+    by_text = {mention.key for sentence in before for mention in find_mentions(sentence, options)}
+    concluded = affirmations(before[-1], options)
+    return key not in by_text and len(concluded) == 1 and len(concluded[0].keys) == 1
 
 
 def claimed(kind: Kind, sentences: Sentences, options: Mapping[str, str]) -> list[Claim]:
     """The claims of one kind in `sentences`."""
-    return [Claim(keys, at) for at, sentence in sentences for keys in kind(sentence, options)]
+    # A model that repeats itself says the same sentence many times.
+    said = {sentence: list(kind(sentence, options)) for sentence in {sentence for _, sentence in sentences}}
+    return [Claim(keys, at) for at, sentence in sentences for keys in said[sentence]]
 
 
 def settled(claims: Sequence[Claim], text: str, options: Mapping[str, str]) -> str | None:
@@ -144,151 +181,3 @@ def narrows(keys: frozenset[str], wider: frozenset[str], options: Mapping[str, s
         return keys < wider
     (more,), (less,) = ([options.get(key, key).lower() for key in each] for each in (keys, wider))
     return less in more
-
-
-def sentences_of(text: str, options: Mapping[str, str]) -> Iterator[tuple[int, str]]:
-    """Where each sentence begins, and the sentence: up to a stop or a line's end.
-
-    The stop of a letter ends a sentence where neither the letter begins a line nor an option's text follows.
-    """
-    begun = [mention.start for mention in find_mentions(text, options) if not mention.by_letter]
-    start = 0
-    for stop in SENTENCE_END.finditer(text):
-        if stop[0] == "." and re.search(r"(?:^|[\s(])[A-Za-z]$", text[start : stop.start()]):
-            behind = re.search(r"\w|$", text[stop.end() :])
-            goes_on = behind is not None and (behind[0].islower() or stop.end() + behind.start() in begun)
-            if goes_on or not re.search(r"\w", text[start : stop.start() - 1]):
-                continue
-        yield start, text[start : stop.end()]
-        start = stop.end()
-    yield start, text[start:]
-
-
-def with_headings(text: str, options: Mapping[str, str]) -> str:
-    """`text`, with each line that announces an answer joined to the one that gives it."""
-
-    def joined(found: re.Match[str]) -> str:
-        announces = ANSWER.search(found[0]) and not find_mentions(found[0], options)
-        return found[0].rstrip(":\n") + ": " if announces else found[0]
-
-    return HEADING.sub(joined, text)
-
-
-def enumerated(sentences: Sentences, options: Mapping[str, str]) -> set[int]:
-    """Where the lines begin that go through the options one by one."""
-    begun = {}
-    for at, sentence in sentences:
-        first = next(iter(find_mentions(sentence, options)), None)
-        begins = first is not None and not re.search(r"\w", sentence[: first.start])
-        if first is not None and begins and LISTED.match(sentence[first.end - 1 :]):
-            begun[at] = first.key
-    return set(begun) if len(set(begun.values())) > 1 else set()
-
-
-def called_answers(sentence: str, options: Mapping[str, str]) -> Iterator[frozenset[str]]:
-    """What a sentence gives that speaks of the answer, or that is an option and nothing else."""
-    named = affirmations(sentence, options)
-    if not named:
-        return
-    calls = [call.start() for call in ANSWER.finditer(sentence)]
-    if calls:
-        # A stop behind a letter ends no sentence, so that there may be several.
-        ends = [*calls[1:], len(sentence)]
-        given = [
-            next((each for each in named if call < each.end and each.start < end), None)
-            for call, end in zip(calls, ends, strict=True)
-        ]
-        found = [(call, each) for call, each in zip(calls, given, strict=True) if each is not None]
-        yield from [each.keys for call, each in found if not HEDGED.search(sentence[call : each.start])]
-        announced = re.search(r"\W*(?:is\b|:)\W*$", sentence[calls[-1] :])
-        if not found and not announced:
-            yield named[-1].keys
-    elif (
-        len(named) == 1
-        and not sentence.rstrip().endswith("?")
-        and len(WORD.findall(sentence[: named[0].start] + sentence[named[0].end :])) <= 1
-    ):
-        yield named[0].keys
-
-
-def summaries(sentence: str, options: Mapping[str, str]) -> Iterator[frozenset[str]]:
-    """What a sentence gives that sums up, or that ends in a letter."""
-    named = affirmations(sentence, options)
-    ends = bool(named) and LETTER_AT_END.search(sentence) and not re.search(r"\w", sentence[named[-1].end :])
-    if named and CONDITION.search(sentence):
-        yield frozenset().union(*(each.keys for each in named))
-    elif named and (ends or SUMMARY.search(sentence)):
-        yield named[-1].keys
-
-
-def judgements(sentence: str, options: Mapping[str, str]) -> Iterator[frozenset[str]]:
-    """What a sentence gives that calls something likely or best."""
-    named = affirmations(sentence, options)
-    judged = list(JUDGEMENT.finditer(sentence)) or list(ANSWER.finditer(sentence))
-    if named and judged:
-        behind = [each for each in named if each.end > judged[-1].start()]
-        yield (behind[0] if behind else named[-1]).keys
-
-
-def affirmed(sentence: str, options: Mapping[str, str]) -> Iterator[frozenset[str]]:
-    """Whatever a sentence affirms."""
-    for each in affirmations(sentence, options):
-        yield each.keys
-
-
-def in_other_words(sentence: str, options: Mapping[str, str]) -> Iterator[frozenset[str]]:
-    """The one option whose words a sentence has in another order, or of whose words an answer is a part."""
-    if DENIAL.search(sentence) or options.keys() <= SAID_AS.keys():
-        return
-    said = stems(ANSWER.sub(" ", sentence))
-    told = {key: stems(option) for key, option in options.items()}
-    mentions = find_mentions(sentence, options)
-    denied = {mention.key for mention in mentions if is_denied(sentence, mention.start, mention.end)}
-    held = {key for key, words in told.items() if words and words <= said} - denied
-    if said and ANSWER.search(sentence):
-        held |= {key for key, words in told.items() if said <= words}
-    longest = {key for key in held if not any(told[key] < told[other] for other in held)}
-    if len(longest) == 1:
-        yield frozenset(longest)
-
-
-def affirmations(sentence: str, options: Mapping[str, str]) -> list[Named]:
-    """The options that `sentence` affirms, those named together as one; a letter beside another's text is both."""
-    groups: list[list[Mention]] = []
-    for mention in find_mentions(sentence, options):
-        if groups and belongs(mention, groups[-1], sentence[groups[-1][-1].end : mention.start]):
-            groups[-1].append(mention)
-        else:
-            groups.append([mention])
-    return [
-        Named(frozenset(each.key for each in group), group[0].start, group[-1].end)
-        for group in groups
-        if not is_denied(sentence, group[0].start, group[-1].end)
-    ]
-
-
-def belongs(mention: Mention, group: Sequence[Mention], between: str) -> bool:
-    """Whether `mention` is named together with `group`, or is its last one's letter or text."""
-    if SAME.match(between) and group[-1].by_letter != mention.by_letter:
-        return True
-    return bool(TOGETHER.match(between)) and all(mention.key != other.key for other in group)
-
-
-def is_denied(sentence: str, start: int, end: int) -> bool:
-    """Whether `sentence` says that it is not what stands between `start` and `end`."""
-    before = re.split(r"[,;:]|\bbut\b|\bhowever\b", sentence[:start])[-1]
-    if EXCEPTED.search(before):
-        return False
-    denied = DENIED_BEFORE.search(before) or COMPARED.search(before) or HEADED_AS_WRONG.search(sentence[:start])
-    return bool(denied or DENIED_AFTER.search(sentence[end:]))
-
-
-# Stems that options share with any sentence.
-IDLE = frozenset({"thi", "that", "with", "from", "giv", "start", "perform", "administe", "obtain", "the", "a", "i"})
-
-
-def stems(text: str) -> frozenset[str]:
-    """The words of `text` that say something, without their endings."""
-    words = re.findall(r"\d+(?:[.,/]\d+)*%?|\w+", text)
-    telling = (word for word in words if len(word) > 3 or word[0].isdigit() or word.isupper())
-    return frozenset(re.sub(r"(?<=...)(?:ing|ed|es|s|e|ly|i|us)$", "", word.lower())[:9] for word in telling) - IDLE

@@ -4,8 +4,11 @@ The article "A", the letters of "vitamin A" and "hepatitis B", and the "no" of "
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+
+from medbot_exp.evaluation.denials import EXCEPTED
+from medbot_exp.evaluation.naming import patterns_of
 
 # Words in front of a letter that is part of their name.
 NAMED_BY_LETTER = (
@@ -32,28 +35,34 @@ CALLED_OPTION = (
     "opción opcion opção opcao alternativa resposta risposta opzione antwoord optie вариант ответ 选项 选 答案 選択肢 "
     "보기 정답 विकल्प उत्तर الخيار الإجابة svar odpowiedź cevap"
 )
-BY_PLACE = re.compile(r"\b(first|second|third|fourth|fifth)\s+(?:option|choice|answer|alternative)\b", re.I)
-PLACES = ("first", "second", "third", "fourth", "fifth")
-LETTER = re.compile(r"(?<![A-Za-z0-9À-ÿ\-–+/.])(?<![A-Za-z]['’])([A-Za-z])(?![A-Za-z0-9À-ÿ\-–+]|['’][a-z])")
-ALL_OF_THEM = re.compile(
-    r"\b(?:all|any) (?:of )?(?:the above|these|them|the options|the choices)\b(?: options| choices)?", re.I
+# How many characters around a letter or a word tell whether it names an option.
+NEAR = 80
+BY_PLACE = re.compile(
+    r"\b(?P<place>first|second|third|fourth|fifth|last)\s+(?:option|choice|answer|alternative)\b"
+    r"(?!\s*[:=]|\s+is\s+[A-J]\b)"
+    r"|(?<=\bis the )(?P<one>first|second|third|fourth|fifth|last) one\b"
+    r"|\b(?:option|choice)\s*(?:number|no\.|#)?\s*(?P<number>[1-9])(?![\w.%/])",
+    re.I,
 )
-NONE_OF_THEM = re.compile(
-    r"\bnone (?:of )?(?:the above|these|them|the options|the choices)\b(?: options| choices)?", re.I
+PLACES = ("first", "second", "third", "fourth", "fifth")
+# Neither a part of a word or a unit, nor of a name with a hyphen; "A/B" has two.
+LETTER = re.compile(
+    r"(?<![A-Za-z0-9À-ÿ\-–+.])(?<![^A-J]/)(?<![A-Za-z]['’])([A-Za-z])(?![A-Za-z0-9À-ÿ\-–+]|['’](?!d[iıuü]r)[a-z])"
 )
 SAID_AS = {
-    "yes": r"yes|是的|是|oui|ja|sí|sim",
-    "no": r"no|否|不是|non|nein|não",
-    "maybe": r"maybe(?! not)|perhaps|可能|也许|peut-être|vielleicht|quizás|talvez",
+    "yes": r"yes|是的|是|oui|ja|sí|sim|はい|네|예|да|हाँ|हां|نعم",
+    "no": r"no|否|不是|non|nein|não|いいえ|아니(?:요|오)|нет|नहीं|لا|(?:definitely|certainly|absolutely) not",
+    "maybe": r"maybe(?! not)|perhaps|possibly|可能|也许|peut-être|vielleicht|quizás|talvez|たぶん|아마도?|возможно",
 }
 # What yes, no and maybe stand between where they answer: a sentence's ends, and words that give or join answers.
 BEFORE_AN_ANSWER = re.compile(
-    r"(?:^|[\n.:;,!?(\[{\"'“。，：/是为]|\b(?:between|probably|likely|definitely|clearly|on|with|is|be|say|answer|and|or|not"
-    r"|would|lean to|therefore|thus|so|hence|decision))\W*$",
+    r"(?:^|[\n.:;,!?(\[{\"'“。，：/是为→✅✔✓>=]|\b(?:between|probably|likely|definitely|clear(?:ly)?|on|with|is|be|say|says"
+    r"|means|suggests?|answer|decision|option|and|or|not|but|whether|would|lean(?:ing|s)? (?:to|towards?)|yes"
+    r"|an? (?:\w+ )?|therefore|thus|so|hence))\W*$",
     re.I,
 )
 BEHIND_AN_ANSWER = re.compile(
-    r"\s*(?:$|[.,;:!?)\]}\"'”/|\n—–。，]|-\s|(?:or|and|but|because|since|as|given|to)\b|✅)", re.I
+    r"\s*(?:$|[.,;:!?()\]}\"'”/|\n—–。，→✅]|-\s|(?:or|and|but|because|since|as|given|to|from)\b)", re.I
 )
 
 
@@ -66,7 +75,7 @@ PART_OF_A_NAME = re.compile(rf"(?:^|[^\w]){words(NAMED_BY_LETTER)}\s$", re.I)
 NAME_GOES_ON = re.compile(rf"\s{words(NAMED_AFTER)}\b", re.I)
 CHOICE_GOES_ON = re.compile(rf"\s{words(FOLLOWS_A_CHOICE)}\b")
 CALLED = re.compile(rf"(?:^|[^\w]){words(CALLED_OPTION)}\s*(?:is|es|est|ist|é|è|是|为|は|은|는)?\W{{0,3}}$", re.I)
-OPENED, CLOSED = re.compile(r"[(\[{<「『《【\"'“‘]\s*$"), re.compile(r"\s*[)\]}>」』》】\"'”’]")
+OPENED, CLOSED = re.compile(r"[(\[{<「『《【«\"'“‘]\s*$"), re.compile(r"\s*[)\]}>」』》】»\"'”’]")
 
 
 @dataclass(frozen=True)
@@ -100,26 +109,33 @@ def find_mentions(text: str, options: Mapping[str, str]) -> list[Mention]:
 
 def find_letters(text: str, options: Mapping[str, str]) -> Iterator[Mention]:
     """The letters in `text` that stand for an option."""
+    whole = text.strip(" .\n")
     for found in LETTER.finditer(text):
-        letter, before, behind = found[1], text[: found.start()], text[found.end() :]
+        letter = found[1]
+        before, behind = text[max(0, found.start() - NEAR) : found.start()], text[found.end() : found.end() + NEAR]
         opened = OPENED.search(before)
         closed = CLOSED.match(behind) if opened else re.match(r"\)", behind)
         called = CALLED.search(before)
         if letter.islower():
             ends = re.match(r"\s*(?:$|[^\w\s])", behind)
-            is_option = closed or (called and ends) or text.strip(" .\n") == letter
+            goes_on = CHOICE_GOES_ON.match(behind) and letter != "i"
+            is_option = closed or (called and (ends or goes_on)) or whole == letter
         else:
             is_option = closed or called or stands_alone(letter, before, behind)
         key = letter.upper()
         if is_option and (key in options or (key <= "J" and (closed or called))):
-            start = opened.start() if opened and closed else found.start()
+            start = found.start() - (len(before) - opened.start() if opened and closed else 0)
             yield Mention(start, found.end() + (closed.end() if closed else 0), key, by_letter=True)
 
 
 def find_places(text: str, options: Mapping[str, str]) -> Iterator[Mention]:
-    """The options that `text` counts: the second option."""
+    """The options that `text` counts: the second option, the last one, option 2."""
     for found in BY_PLACE.finditer(text):
-        place = PLACES.index(found[1].lower())
+        if found["number"]:
+            place = int(found["number"]) - 1
+        else:
+            word = (found["place"] or found["one"]).lower()
+            place = len(options) - 1 if word == "last" else PLACES.index(word)
         if place < len(options):
             yield Mention(found.start(), found.end(), list(options)[place], by_letter=True)
 
@@ -129,7 +145,7 @@ def stands_alone(letter: str, before: str, behind: str) -> bool:
     if PART_OF_A_NAME.search(before) or NAME_GOES_ON.match(behind) or letter == "I":
         return False
     if letter == "A" and re.match(r"\s[A-Za-zÀ-ÿ0-9]", behind):
-        return bool(CHOICE_GOES_ON.match(behind))
+        return bool(CHOICE_GOES_ON.match(behind) or EXCEPTED.search(before))
     return not re.match(r"\.\s?[a-zà-ÿ]{3,}", behind)  # E. coli
 
 
@@ -138,7 +154,7 @@ def find_texts(text: str, options: Mapping[str, str]) -> list[Mention]:
     found = [
         Mention(place.start(), place.end(), key, by_letter=False)
         for key, option in options.items()
-        for pattern in patterns_of(option, [other for name, other in options.items() if name != key])
+        for pattern in patterns_of(option, tuple(other for name, other in options.items() if name != key))
         for place in pattern.finditer(text)
     ]
     taken: list[Mention] = []
@@ -148,49 +164,13 @@ def find_texts(text: str, options: Mapping[str, str]) -> list[Mention]:
     return taken
 
 
-def patterns_of(option: str, others: Sequence[str]) -> Iterator[re.Pattern[str]]:
-    """What an option's text can look like: as it stands, without its brackets, what is in them, its initials."""
-    whole = option.strip(" .")
-    yield from (pattern for pattern in (ALL_OF_THEM, NONE_OF_THEM) if pattern.fullmatch(whole))
-    names = re.findall(r"[A-Za-z]+", whole)
-    if len(names) > 2:
-        for count in (2, len(names)):  # LV aneurysm, PCA
-            initials = "".join(name[0] for name in names[:count]).upper()
-            yield re.compile(rf"(?<!\w){' '.join([initials, *names[count:]])}(?!\w)")
-    forms = {whole}
-    bracket = re.fullmatch(r"(.*\S)\s*\(([^()]+)\)\s*(.*)", whole)
-    if bracket:
-        parts = (f"{bracket[1]} {bracket[3]}".strip(), bracket[2])
-        forms |= {part for part in parts if not any(part.lower() in other.lower() for other in others)}
-    for form in sorted(forms):
-        tokens = re.findall(r"\w+|[^\w\s]", form)
-        if tokens and not (len(form) == 1 and form.isalpha()):
-            yield re.compile(spaced(tokens), re.I)
-
-
-def spaced(tokens: Sequence[str]) -> str:
-    """A pattern for `tokens` with any spaces, hyphens and articles between them, the last in singular or plural."""
-    parts = [re.escape(token) for token in tokens if token not in "-,'’()"] or [re.escape(token) for token in tokens]
-    first, last = tokens[0], tokens[-1]
-    if last.isalpha() and last.isascii() and len(last) > 3:
-        stem = last[:-1] if last.endswith("s") and not last.endswith("ss") else last
-        parts[-1] = f"{re.escape(stem)}(?:s|es)?"
-    before = behind = ""
-    if first[0].isdigit():
-        before = r"(?<![\w.])"  # no end of a longer number
-    elif first.isascii() and first.isalnum():
-        before = r"(?<!\w)"
-    if last.isascii() and last.isalnum():
-        behind = r"(?!\w|[.,]\d)"
-    return before + r"[\s\-,'’()]*(?:(?:a|an|the|is|are)\s+)?".join(parts) + behind
-
-
 def find_words(text: str, options: Mapping[str, str]) -> list[Mention]:
     """yes, no and maybe in `text` where they answer, and are not part of a sentence."""
     found = [
         Mention(place.start(), place.end(), key, by_letter=False)
         for key in options
         for place in re.finditer(rf"(?<![\w\-])(?:{SAID_AS[key]})(?![\w\-])", text, re.I)
-        if BEHIND_AN_ANSWER.match(text[place.end() :]) and BEFORE_AN_ANSWER.search(text[: place.start()])
+        if BEHIND_AN_ANSWER.match(text, place.end())
+        and BEFORE_AN_ANSWER.search(text[max(0, place.start() - NEAR) : place.start()])
     ]
     return sorted(found, key=lambda mention: mention.start)

@@ -7,7 +7,7 @@ from medbot_exp.prompt import END_THINK, THINK
 
 # What a chat template's assistant turn begins with, where a model writes it out itself.
 OWN_TURN = re.compile(
-    r"\s*(?:<\|im_start\|>\s*assistant|<\|start_header_id\|>\s*assistant\s*<\|end_header_id\|>"
+    r"\s*(?:<bos>|<\|begin_of_text\|>|<s>)*\s*(?:<\|im_start\|>\s*assistant|<start_of_turn>\s*model|<\|start_header_id\|>\s*assistant\s*<\|end_header_id\|>"
     r"|#+\s*response:?|assistant:|(?:<s>\s*)?\[INST\].*?\[/INST\])\s*",
     re.I,
 )
@@ -15,12 +15,28 @@ OWN_TURN = re.compile(
 NEXT_TURN = re.compile(
     r"<\|(?:im_end|eot_id|endoftext|end_of_text|end)\|>|<｜end▁of▁sentence｜>|</s>|\[/?INST\]"
     r"|<\|im_start\|>\s*user|<\|start_header_id\|>\s*user"
+    r"|<(?:end|start)_of_turn>|<eos>|<\|(?:eom_id|return|call|start)\|>"
     r"|\n\s*(?:user|human|student|patient|context)\s*:"
     r"|\n\s*#{1,4}\s*(?:instruction|question|input)\b|\n\s*(?:next )?(?:question|q)\s*\d*\s*[:.]",
     re.I,
 )
 # A question that the model asks itself: a line that asks, and options below it.
 NEXT_QUESTION = re.compile(r"\n[^\n]*(?:\?|:|\bis|\bare)\s*\n\s*\(?A[.):]\s[^\n]*\n\s*\(?B[.):]\s", re.I)
+# Other tags around a thought, and other marks of its beginning and end; what is thought in one is read in none.
+BLOCK = re.compile(
+    r"<(reasoning|rationale|analysis|thought|thoughts|scratchpad|explanation)>.*?(?:</\1>|\Z)", re.I | re.S
+)
+THOUGHT_BEGINS = re.compile(
+    r"<thinking>|\[THINK\]|◁think▷|<\|begin_of_thought\|>|<\|channel\|>\s*(?:analysis|commentary)\s*<\|message\|>", re.I
+)
+THOUGHT_ENDS = re.compile(
+    r"</thinking>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<\|channel\|>\s*final\s*<\|message\|>", re.I
+)
+# A field of JSON that holds the reasoning, with another before or behind it.
+REASONING = (
+    r'"(?:reason(?:ing|s)?|rationale|explanation|thoughts?|thinking|analysis|justification|step_by_step\w*)"\s*:\s*'
+)
+REASONING_FIELD = re.compile(rf'{REASONING}"(?:[^"\\]|\\.)*"\s*,|,\s*{REASONING}"(?:[^"\\]|\\.)*(?:"|\Z)', re.I)
 # Each with what is read in its place.
 MARKUP = {
     r"~~[^~\n]*~~": "",  # struck through
@@ -28,7 +44,9 @@ MARKUP = {
     r"\\boxed\s*\{|<\s*(?:answer|choice|final_answer|final|option)\s*>": " answer: {",
     r"\\q?quad\b|<\|[^|<>]*\|>|<｜[^<>]*｜>|</?[a-z_]+\d?\s*/?>": " ",
     r"\\(?:text|textbf|mathbf|mathrm|textit|mbox)\b|[*`$#>~]|__|\\[\[\]()]|(?m:^\s*-{3,}\s*$)": "",
+    r"\byes\s*/\s*no(?:\s*/\s*maybe)?\s*:": ": ",  # how the question asked to answer
     r"\bmm\s+Hg\b": "mmHg",
+    r"(?<=[A-Za-z])_(?=[A-Za-z])": " ",
 }
 
 
@@ -41,15 +59,20 @@ def behind_thought(completion: str, opened: bool) -> str | None:
         opened: the prompt ended inside a thought.
     """
     # In backticks a tag is spoken of.
-    _, closing, reply = re.sub(r"`</?think>`", "", completion).rpartition(END_THINK)
+    marked = re.sub(r"`</?think>`", "", completion)
+    if THOUGHT_BEGINS.search(marked):
+        marked = THOUGHT_ENDS.sub(END_THINK, THOUGHT_BEGINS.sub(THINK, marked))
+    _, closing, reply = marked.rpartition(END_THINK)
     return None if THINK in reply or (opened and not closing) else reply
 
 
 def plain(reply: str) -> str:
     """`reply` up to the next turn, in plain letters and without marks of markdown, LaTeX, HTML or XML."""
     text = unicodedata.normalize("NFKC", reply).replace("\u2019", "'")
+    text = re.sub(r"(\s)\1{2,}", r"\1\1", text)
     own = OWN_TURN.match(text)
-    text = text[own.end() :] if own else text
+    text = BLOCK.sub("", text[own.end() :] if own else text)
+    text = REASONING_FIELD.sub("", text)
     for other in (NEXT_TURN, NEXT_QUESTION):
         found = other.search(text, pos=first_word(text))
         text = text[: found.start()] if found else text
