@@ -5,9 +5,13 @@ lengths, padded on the left, written, read, and appended to the kept answers. Wh
 against what a batch does: a padded row's numbers differ in their last bits, and where two tokens are as likely as
 each other to within these, a reply goes another way from there.
 
+The rows are those in the middle when all of the file are put in order by their lengths: in a whole evaluation a batch
+has rows of about one length. The processors' seconds are told besides, as those of the clock mean little where other
+programs run; with several threads, waiting for one another counts among them.
+
 usage: OMP_NUM_THREADS=2 python tests/benchmarks/batches.py --data ../shared/data/medqa_us_test_300.jsonl
-       [--models tiny smollm2_135m] [--batch-sizes 8 16 32] [--rows 32] [--rounds 3] [--prompt direct]
-       [--thinking-tokens 1024] [--answer-tokens 256]
+       [--models tiny smollm2_135m] [--batch-sizes 8 16 32] [--rows 32] [--rounds 3] [--prompt medbot]
+       [--thinking-tokens 256] [--answer-tokens 64]
 """
 
 import argparse
@@ -16,6 +20,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,7 +30,7 @@ import torch
 import medbot_exp.cli  # noqa: F401  # registers the schema and the resolvers that conf/ names
 from medbot_exp.config import Precision, RunConfig, conf_directory
 from medbot_exp.evaluation.benchmarks import medqa
-from medbot_exp.evaluation.examine import Candidate, examine
+from medbot_exp.evaluation.examine import Candidate, batched, examine, questions_of
 from medbot_exp.evaluation.generate import Transformers
 from medbot_exp.evaluation.paper import Paper, paper_of
 from medbot_exp.evaluation.prediction import Prediction
@@ -51,19 +56,31 @@ def composed(model: str, options: argparse.Namespace) -> RunConfig:
         return typed(hydra.compose("config", overrides=overrides))
 
 
-def paper_in(config: RunConfig, rows: int, batch_size: int) -> Paper:
-    """The first `rows` of the benchmark, to be answered `batch_size` at a time."""
+@dataclass(frozen=True)
+class Taken:
+    """Seconds of the clock, and of this process's processors."""
+
+    clock: float
+    processors: float
+
+
+def middle(config: RunConfig, rows: int, candidate: Candidate) -> Paper:
+    """The `rows` of the benchmark that stand in the middle by their lengths."""
     benchmark = config.benchmark["medqa"]
-    benchmark.batch_size = batch_size
-    return paper_of("medqa", "medqa", benchmark, medqa.read(benchmark)[:rows])
+    paper = paper_of("medqa", "medqa", benchmark, medqa.read(benchmark))
+    questions = questions_of(paper, config.prompt, [], candidate.tokenizer)
+    (ranked,) = batched(questions, len(questions))
+    first = (len(ranked) - rows) // 2
+    return replace(paper, items=[question.item for question in ranked[first : first + rows]])
 
 
-def answered(candidate: Candidate, paper: Paper) -> tuple[float, list[Prediction]]:
-    """Seconds of an evaluation that finds no kept answers, and its predictions."""
+def answered(candidate: Candidate, paper: Paper, batch_size: int) -> tuple[Taken, list[Prediction]]:
+    """What an evaluation takes that finds no kept answers, and its predictions."""
+    sized = replace(paper, benchmark=replace(paper.benchmark, batch_size=batch_size))
     with tempfile.TemporaryDirectory() as cache_dir:
-        started = time.perf_counter()
-        predictions, _ = examine(candidate, paper, Path(cache_dir), ALONE)
-        return time.perf_counter() - started, predictions
+        clock, processors = time.perf_counter(), time.process_time()
+        predictions, _ = examine(candidate, sized, Path(cache_dir), ALONE)
+        return Taken(time.perf_counter() - clock, time.process_time() - processors), predictions
 
 
 def compare(model: str, options: argparse.Namespace) -> list[str]:
@@ -73,37 +90,42 @@ def compare(model: str, options: argparse.Namespace) -> list[str]:
     writer = Transformers(loaded.model, loaded.tokenizer, Precision.fp32)
     candidate = Candidate(writer, loaded.tokenizer, config.prompt, [], {"model": model})
     sizes = [1, *options.batch_sizes]
-    answered(candidate, paper_in(config, 2, 2))  # the first passes are slower than any other
-    seconds: dict[int, list[float]] = {size: [] for size in sizes}
+    paper = middle(config, options.rows, candidate)
+    answered(candidate, replace(paper, items=paper.items[:2]), 2)  # the first passes are slower than any other
+    taken: dict[int, list[Taken]] = {size: [] for size in sizes}
     found: dict[int, list[Prediction]] = {}
     for number in range(options.rounds):
         for size in sizes:
-            taken, found[size] = answered(candidate, paper_in(config, options.rows, size))
-            seconds[size].append(taken)
-        told = ", ".join(f"{seconds[size][-1]:.1f} s in batches of {size}" for size in sizes)
+            seconds, found[size] = answered(candidate, paper, size)
+            taken[size].append(seconds)
+        told = ", ".join(f"{taken[size][-1].clock:.1f} s in batches of {size}" for size in sizes)
         print(f"{model}, round {number + 1}: {told}", flush=True)
-    return [line(model, size, seconds, found) for size in sizes]
+    return [line(model, size, taken, found) for size in sizes]
 
 
-def line(model: str, size: int, seconds: dict[int, list[float]], found: dict[int, list[Prediction]]) -> str:
+def line(model: str, size: int, taken: dict[int, list[Taken]], found: dict[int, list[Prediction]]) -> str:
     """What batches of `size` come to beside those of one, as a line of the table."""
     alone, together = found[1], found[size]
-    rate = statistics.median(len(together) / each for each in seconds[size])
-    # A round's two sides were measured closest to each other, so the ratio is that of the rounds.
-    ratios = [one / other for one, other in zip(seconds[1], seconds[size], strict=True)]
+    rate = statistics.median(len(together) / each.clock for each in taken[size])
+    # The two sides of one round were measured closest to each other.
+    pairs = list(zip(taken[1], taken[size], strict=True))
+    clock = [one.clock / other.clock for one, other in pairs]
+    processors = statistics.median(one.processors / other.processors for one, other in pairs)
     tokens = statistics.mean(each.completion_tokens for each in together)
     otherwise = sum(one.completion != other.completion for one, other in zip(alone, together, strict=True))
     scored = sum(one.state != other.state for one, other in zip(alone, together, strict=True))
+    spread = f"{statistics.median(clock):.2f} ({min(clock):.2f}-{max(clock):.2f})"
     return (
-        f"| {model} | {size} | {rate:.2f} | {statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f}) "
-        f"| {BOUND:g} | {tokens:.0f} | {otherwise} of {len(together)} | {scored} |"
+        f"| {model} | {size} | {rate:.2f} | {spread} | {BOUND:g} | {processors:.2f} | {tokens:.0f} "
+        f"| {otherwise} of {len(together)} | {scored} |"
     )
 
 
 def print_table(lines: Sequence[str]) -> None:
     """All `lines`, and what they were measured on."""
-    print("\n| model | batch | rows per second | times those of one | at least | tokens a reply | ", end="")
-    print("replies that differ | scored otherwise |\n|---|---|---|---|---|---|---|---|")
+    print("\n| model | batch | rows per second | times those of one | at least ", end="")
+    print("| by processors' seconds | tokens a reply | replies that differ | scored otherwise |")
+    print("|---|---|---|---|---|---|---|---|---|")
     print("\n".join(lines))
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
     print(f"\n{torch.get_num_threads()} threads, load {os.getloadavg()[1]:.1f}; {packages}")
@@ -116,9 +138,9 @@ def main() -> None:
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[8, 16, 32])
     parser.add_argument("--rows", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--prompt", default="direct")
-    parser.add_argument("--thinking-tokens", type=int, default=1024)
-    parser.add_argument("--answer-tokens", type=int, default=256)
+    parser.add_argument("--prompt", default="medbot")
+    parser.add_argument("--thinking-tokens", type=int, default=256)
+    parser.add_argument("--answer-tokens", type=int, default=64)
     options = parser.parse_args()
     keep_freed_memory()  # as task=evaluate does
     print_table([line for model in options.models for line in compare(model, options)])

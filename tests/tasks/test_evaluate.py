@@ -1,7 +1,12 @@
 """task=evaluate: a run's adapter is the one that was trained, its base is its base, and neither is asked twice."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from contextlib import ExitStack
 
 import pytest
@@ -9,6 +14,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from medbot_exp.errors import ConfigError, DataError, Interrupted, ModelError, RunDirectoryError
+from medbot_exp.evaluation import examine as room
 from medbot_exp.rundir import HydraFiles, RunDirectory, read_jsonl, write_json
 from medbot_exp.tasks import evaluate, train
 
@@ -201,6 +207,42 @@ def test_stopped_evaluation_leaves_the_run_as_it_was_and_keeps_its_answers(run_o
     assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*")} == before
     (kept,) = (tmp_path / "cache" / "evaluations").rglob("predictions.jsonl")
     assert len(read_jsonl(kept)) == 2
+
+
+def test_killed_evaluation_goes_on_and_gives_the_bytes_of_an_unbroken_one(evaluated, tmp_path, monkeypatch):
+    """Killed at work on a batch; tests/benchmarks/kills.py does so behind each of 200 items."""
+    rows = [
+        {"question": f"Q {'n' * n}?", "options": {x: f"{x}{n}" for x in "ABCD"}, "answer": f"B{n}", "answer_idx": "B"}
+        for n in range(18)
+    ]
+    (tmp_path / "medqa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ("model=tiny", "prompt=direct", "benchmark=[medqa]", f"benchmark.medqa.path={tmp_path}/medqa.jsonl")
+    words += ("benchmark.medqa.batch_size=3", "benchmark.medqa.answer_tokens=40")
+    own = ("task=evaluate", "tracking=none", f"cache_dir={tmp_path}/cache", f"root={tmp_path}/multirun")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "medbot_exp", *own, *words],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    kept = tmp_path / "cache" / "evaluations"
+    while process.poll() is None and not any(path.stat().st_size for path in kept.glob("*/predictions.jsonl")):
+        time.sleep(0.001)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    (answers,) = kept.glob("*/predictions.jsonl")
+    before = answers.read_bytes()
+    assert 3 <= before.count(b"\n") < 18
+
+    replies, asked = room.replies, []
+    monkeypatch.setattr(room, "replies", lambda *arguments: asked.append(arguments) or replies(*arguments))
+    evaluated(None, *words)
+    assert 3 * len(asked) == 18 - before.count(b"\n") // 3 * 3 and answers.read_bytes().startswith(before)
+    continued = (tmp_path / "new" / "predictions" / "medqa.jsonl").read_bytes()
+    shutil.rmtree(tmp_path / "cache")
+    shutil.rmtree(tmp_path / "new")
+    evaluated(None, *words)
+    assert (tmp_path / "new" / "predictions" / "medqa.jsonl").read_bytes() == continued
 
 
 def without_adapter(run):
