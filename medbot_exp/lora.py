@@ -77,6 +77,27 @@ def restore(model: "peft.PeftModel", directory: Path) -> None:
     set_peft_model_state_dict(model, saved)
 
 
+def check_saved(directory: Path, lora: LoraConfig) -> None:
+    """Raise a ModelError where the adapter in `directory` is torn, or of another rank than `lora`, by its header.
+
+    What else may differ is seen by `restore`, which needs the model.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = directory / "adapter_model.safetensors"
+    try:
+        with safe_open(path, framework="numpy") as file:
+            ranks = {file.get_slice(name).get_shape()[0] for name in file.keys() if ".lora_A." in name}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"an adapter must be whole safetensors, but {path} is not: {error}; restore it") from error
+    if ranks != {lora.r}:
+        found = ", ".join(map(str, sorted(ranks))) or "none"
+        raise ModelError(
+            f"an adapter must fit the lora values of its run, but {path} has r={found} and the run lora.r={lora.r}; "
+            "restore the run's own"
+        )
+
+
 def read(directory: Path) -> dict[str, "torch.Tensor"]:
     """The weights of the adapter in `directory`, by name.
 

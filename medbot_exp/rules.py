@@ -115,6 +115,8 @@ def no_such_key(key: str, names: list[str]) -> str:
         return f"`{key}` is no key: {parent} is empty, as {parent.partition('.')[0]}=[] was chosen"
     close = difflib.get_close_matches(last, names, n=1)
     hint = f"; did you mean {parent + '.' if parent else ''}{close[0]}?" if close else ""
+    if parent == "benchmark" and last in options("benchmark"):
+        hint = f"; to ask {last}, add benchmark=[{','.join([*names, last])}]"
     return f"`{key}` is no key; {parent or 'the config'} has: {', '.join(names)}{hint}"
 
 
@@ -471,7 +473,8 @@ def objective_rules(objective: ObjectiveConfig, metrics: list[str]) -> Iterator[
         "change objective.direction",
     )
     yield Rule(
-        "`objective.metric` must be one that the run measures, and none of a test: what is chosen by it has none left",
+        "`objective.metric` must be one that the run measures, of a benchmark its development part: "
+        "what is chosen by a test has none left",
         bool(goals) and set(goals) <= set(metrics),
         {"objective.metric": objective.metric},
         f"the run has: {', '.join(metrics)}",

@@ -67,6 +67,7 @@ def examine(
         if done == len(batches):
             log.info("%s: answered before, by the same weights under the same settings", paper.metric)
         else:
+            log.info(to_answer(paper, candidate, questions, sum(map(len, batches[:done]))))
             candidate.writer.begin()
         told = Told(paper.metric, len(questions), sum(map(len, batches[:done])))
 
@@ -83,6 +84,19 @@ def examine(
     rows, seconds = processes.of_first(lambda: (kept.rows(), kept.seconds()))
     by_id = {row.pop("id"): row for row in rows}
     return [judged(question, by_id[question.item.id], paper.benchmark.ask) for question in questions], seconds
+
+
+def to_answer(paper: Paper, candidate: Candidate, questions: Sequence[Question], done: int) -> str:
+    """What is to be done for `paper`, of whose `questions` some are `done`, for the log."""
+    benchmark = paper.benchmark
+    if benchmark.method is Method.loglikelihood:
+        how = "by the likelihood of their options"
+    else:
+        most = max(written_room(questions, benchmark, candidate.prompt, candidate.tokenizer))
+        size = candidate.writer.batch_size(benchmark)
+        how = f"in writing, {size} at a time, in at most {most} tokens each, by {candidate.writer.name}"
+    kept = f", {done} of them kept" if done else ""
+    return f"{paper.metric}: {len(questions)} answers{kept}, {how}"
 
 
 class Told:

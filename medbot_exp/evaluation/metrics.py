@@ -37,7 +37,7 @@ def metrics_of(predictions: Sequence[Prediction], seconds: float) -> dict[str, f
     chance, majority (always the most frequent label), unparsed, truncated, unclosed_think (shares without an answer),
     and where options were measured calibration_error, where a model wrote forced, completion_tokens (mean), seconds,
     tokens_per_second; for yes, no and maybe macro_f1; for every tag its own n and accuracy; for items asked in several
-    orders all_right and position_spread.
+    orders items (n counts the answers), all_right and position_spread.
     """
     n = len(predictions)
     right = [prediction.correct for prediction in predictions]
@@ -143,4 +143,5 @@ def order_metrics(predictions: Sequence[Prediction]) -> dict[str, float]:
     if not turns:
         return {}
     shares = [mean(right) for right in places.values()]
-    return {"all_right": mean(all(right) for right in turns.values()), "position_spread": max(shares) - min(shares)}
+    all_right = mean(all(right) for right in turns.values())
+    return {"items": len(turns), "all_right": all_right, "position_spread": max(shares) - min(shares)}

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from medbot_exp.report.console import print_facts
-from medbot_exp.report.summary import benchmarks_of, doubts, metrics_table
+from medbot_exp.report.summary import accuracy_label, benchmarks_of, doubts, metrics_table
 from medbot_exp.rundir import RunDirectory
 
 
@@ -42,6 +42,5 @@ def base_table(base: Mapping[str, Any]) -> Table:
     table.add_column("")
     table.add_column("base", justify="right")
     for name in benchmarks_of(base):
-        count = int(base[f"eval/{name}/n"])
-        table.add_row(f"accuracy on {name} (n={count})", f"{base[f'eval/{name}/accuracy']:.1%}")
+        table.add_row(accuracy_label(base, name), f"{base[f'eval/{name}/accuracy']:.1%}")
     return table

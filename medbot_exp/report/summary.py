@@ -12,6 +12,8 @@ from medbot_exp.report.console import print_facts
 from medbot_exp.report.progress import duration, plural
 from medbot_exp.rundir import RunDirectory
 
+MANY_CUT = 0.1  # share of replies without an answer that were cut, from which the remedy is told
+
 
 def print_summary(
     console: Console,
@@ -80,11 +82,18 @@ def rows_of(
     yield "held-out loss (nats/token)", "validation/loss", "{:.4f}".format
     yield "held-out perplexity", "validation/perplexity", "{:.2f}".format
     for name in benchmarks_of(after):
-        count = int(after[f"eval/{name}/n"])
-        yield f"accuracy on {name} (n={count})", f"eval/{name}/accuracy", "{:.1%}".format
+        yield accuracy_label(after, name), f"eval/{name}/accuracy", "{:.1%}".format
         clean = f"eval/{name}/clean/accuracy"
         if clean in after:
             yield f"  of {int(after[f'eval/{name}/clean/n'])} not given away", clean, "{:.1%}".format
+
+
+def accuracy_label(metrics: Mapping[str, Any], name: str) -> str:
+    """What the accuracy on `name` is of: how many answers, of how many where some items found no room."""
+    count, left_out = (int(metrics[f"eval/{name}/{key}"]) for key in ("n", "too_long"))
+    items = metrics.get(f"eval/{name}/items")
+    turns = f", {int(items)} items in turns" if items else ""
+    return f"accuracy on {name} (n={count}{f' of {count + left_out}' if left_out else ''}{turns})"
 
 
 def benchmarks_of(metrics: Mapping[str, Any]) -> list[str]:
@@ -133,6 +142,8 @@ def doubts_of(metrics: Mapping[str, Any], name: str) -> list[str]:
     missing = [f"{values[state]:.1%} {state.replace('_', ' ')}" for state in states if values[state]]
     if missing:
         told.append(f"no answer: {', '.join(missing)} (at best {values['accuracy_best']:.1%})")
+    if values["truncated"] + values["unclosed_think"] > MANY_CUT:
+        told.append(f"benchmark.{name}.thinking_tokens and .answer_tokens let it write more")
     if values["too_long"]:
         told.append(f"{plural(int(values['too_long']), 'item')} too long for the model")
     return told

@@ -23,7 +23,7 @@ from medbot_exp.evaluation.generate import end_tokens
 from medbot_exp.evaluation.measure import Answers, Examiner, compared
 from medbot_exp.evaluation.paper import Paper, read_tests
 from medbot_exp.evaluation.vllm import Server, Vllm, answered_by_vllm, refuse_without_vllm
-from medbot_exp.lora import restore, saved_digest
+from medbot_exp.lora import check_saved, restore, saved_digest
 from medbot_exp.model import Located, Outline, generation_config, locate, outline
 from medbot_exp.processes import ALONE
 from medbot_exp.report.console import stdout_console
@@ -127,6 +127,7 @@ def subject_of(config: RunConfig, directory: rundir.RunDirectory, hydra_files: r
     trained.require_adapter("task.run")
     refuse_others(hydra_files.task_overrides())
     own = config_of(trained)
+    check_saved(trained.adapter, own.lora)
     asked = any(word.lstrip("+").startswith("benchmark") for word in hydra_files.task_overrides())
     benchmarks = config.benchmark if asked else own.benchmark
     moved = own.model if config.model.path is None else replace(own.model, path=config.model.path)

@@ -5,6 +5,7 @@ import io
 from rich.console import Console
 
 from medbot_exp.report.evaluation import print_evaluation
+from medbot_exp.report.summary import accuracy_label
 from medbot_exp.rundir import RunDirectory
 
 
@@ -48,3 +49,11 @@ def test_base_model_alone_has_one_column():
     text = printed(None, None)
     assert "accuracy on medqa (n=45) 20.0% medqa 29.0% to 57.0% (95%)" in text
     assert "tuned" not in text and "against the base" not in text
+
+
+def test_label_tells_of_how_many_items_an_accuracy_is():
+    found = {"eval/medqa/n": 240, "eval/medqa/too_long": 0, "eval/medqa/items": 60}
+    assert accuracy_label(found, "medqa") == "accuracy on medqa (n=240, 60 items in turns)"
+    assert (
+        accuracy_label({"eval/medqa/n": 60, "eval/medqa/too_long": 240}, "medqa") == "accuracy on medqa (n=60 of 300)"
+    )

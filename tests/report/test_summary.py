@@ -100,7 +100,7 @@ class TestPrintSummary:
         assert line_with(text, "held-out loss (nats/token)") == ["2.5000", "2.0000", "-20.0%"]
         assert line_with(text, "held-out perplexity") == ["12.18", "7.39", "-39.3%"]
         interval = ["(+3.1", "to", "+41.3)"]
-        assert line_with(text, "accuracy on cases (n=45)") == ["20.0%", "42.2%", "+22.2", "points", *interval]
+        assert line_with(text, "accuracy on cases (n=45 of 46)") == ["20.0%", "42.2%", "+22.2", "points", *interval]
 
     def test_accuracy_stands_beside_what_it_can_be_trusted_for(self):
         assert " ".join(line_with(printed(), "cases")) == (

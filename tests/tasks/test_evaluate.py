@@ -283,7 +283,7 @@ def older_config(run):
             "must name a run with an adapter, but .* has no adapter_model.safetensors",
         ),
         (torn_adapter, ModelError, "an adapter must be whole safetensors, but"),
-        (other_rank, ModelError, "an adapter must fit the model and the lora values of its run, but"),
+        (other_rank, ModelError, "an adapter must fit the lora values of its run, but .* has r=4 and the run lora.r=8"),
         (other_base, RunDirectoryError, "but the run's was someone/else .ffffffffffff., and random weights is"),
         (unfinished, RunDirectoryError, "must name a run that is complete, but .* is unfinished; go on with it first"),
         (
@@ -293,9 +293,10 @@ def older_config(run):
         ),
     ],
 )
-def test_run_that_cannot_be_evaluated_is_refused(run_of, evaluated, spoil, error, words):
+def test_run_that_cannot_be_evaluated_is_refused(run_of, evaluated, spoil, error, words, whenever_asked):
     run = run_of()
     spoil(run)
+    whenever_asked(lambda: pytest.fail("the base was asked first"))
     with pytest.raises(error, match=words):
         evaluated(run)
 
