@@ -101,13 +101,16 @@ def answer_of(text: str, options: Mapping[str, str], cut: bool) -> str | None:
     judged = judged or left_out(told, options)
     if judged is not None:
         return judged
+    declined = DECLINED.search(text)
     for kind in (conclusions, endings, judgements, of_the_case, affirmed, supposed):
         claims = claimed(kind, told, options)
         # Of a reply that was cut, a mention may be where its answer would have begun.
         certain = kind in (conclusions, endings, judgements) or OPENING.match(text)
+        if kind is supposed and declined:
+            break
         if claims and (certain or not cut or (len(claims) > 1 and kind is not supposed)):
             return settled(claims, text, options)
-    return None if cut or DECLINED.search(text) else paraphrased(told, text, options)
+    return None if cut or declined else paraphrased(told, text, options)
 
 
 def paraphrased(told: Sentences, text: str, options: Mapping[str, str]) -> str | None:

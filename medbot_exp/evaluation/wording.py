@@ -45,7 +45,7 @@ SUMMARY = any_of(
 JUDGEMENT = any_of(
     r"\bI(?:'d| would|'ll| will)? (?:start|begin|give|recommend|prescribe|order|perform|obtain|treat|do|use|suggest"
     r"|advise)\b",
-    r"\b(?:first|next|initial) (?:step|test|thing)\b|\b(?:treatment|drug) of choice\b|\bdiagnosis\b(?! of exclusion)",
+    r"\b(?:first|next|initial) (?:step|test)\b|\b(?:treatment|drug) of choice\b|\bdiagnosis\b(?! of exclusion)",
     r"\b(?:most (?:likely|appropriate|probable|consistent|suitable)|best|preferable|suitable|probably|likely)\b",
     r"\b(?:indicated|should|must be|means|guess|confident|convinced|is diagnosed)\b|\b(?:remains|is left)\W*$",
     r"\b(?:point(?:s|ing)? to|consistent with|due to|caused by|favou?r|tips? the scales|is right|is correct|is the)\b",
