@@ -48,7 +48,7 @@ COMPARED = re.compile(
 # A heading of options that are not the answer, and the letters behind it.
 HEADED_AS_WRONG = re.compile(
     r"\b(?:incorrect|wrong|false|other|alternative|eliminated|excluded|rejected|discarded|your|secondary|second|third"
-    r"|2nd|3rd|runner-up|less likely|unlikely|considered|differential)s?[\s_]*"
+    r"|2nd|3rd|runner-up|less likely|unlikely|considered|differential)s?\s*"
     r"(?:answers?|options?|choices?|considerations?|diagnos[ei]s)?\W*:[^\w]*(?:[A-J]\b\W+)*$",
     re.I,
 )

@@ -25,7 +25,6 @@ COMMON = re.compile(
 )
 # What a sentence may deny before it comes to what it says.
 TURN = re.compile(r"^.*\bnot\b.*\bbut\b(?! not\b)", re.I | re.S)
-
 # What a sentence comes to in its last words: "no flow: torsion".
 LAST_WORDS = re.compile(r"^.*:(?=(?:\W*\w+){1,4}\W*$)", re.S)
 

@@ -24,7 +24,7 @@ ANSWER = any_of(
     r"\b(?:first|top|1st) (?:choice|answer|pick|guess)\b(?=\W)",
     r"(?<!\w)(?:(?:final|correct|right|best|my|expected|appropriate|most (?:appropriate|likely|accurate))\s+)+"
     r"(?:answer|option|choice|response|letter|guess|(?<=correct )diagnosis)(?:e?s)?",
-    rf"(?<!\w)(?:answers?(?:_\w+)?|ans|conclusion|decision|verdict)\b{NAMES_ONLY}",
+    rf"(?<!\w)(?:answers?|ans|conclusion|decision|verdict)\b{NAMES_ONLY}",
     r"(?<!\w)(?:correct|richtig|exception is)\b(?=\s*:(?!\W*(?:true|false|yes|no)\b)|\s*[A-J]\b)",
     r"\b(?:one )?to (?:pick|choose)\b",
     r"\bI(?:'d| would|'ll| will)?\s+(?:\w+ly\s+)?(?:choose|chose|pick|select|go (?:with|for)|say|prefer|conclude with"

@@ -303,7 +303,7 @@ def test_reasoning_field_of_json_is_not_read():
     assert read('{"reasoning": "This is typical of heparin", "answer": "', cut=True) == "truncated"
 
 
-@pytest.mark.parametrize("said", ["the patient which ", "A, B, C, D, ", "it would be if B could "])
+@pytest.mark.parametrize("said", ["the patient which ", "A, B, C, D, "])
 def test_reply_that_repeats_itself_without_end_is_read(said):
     """Within seconds: a sentence without a stop once took minutes."""
     assert read(said * 2000, CHEST_PAIN, cut=True) == "truncated"
