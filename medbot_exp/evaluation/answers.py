@@ -2,8 +2,8 @@
 
 One option must be given as the answer: by its letter, by its text or another name of it, or by yes, no or maybe.
 Sentences that call something the answer count first, then a verdict on each option, then those that draw a conclusion
-or speak of the patient, then whatever the reply affirms, and last what it gives in other words. A reply that contradicts
-itself without taking anything back, that names two options or that declines has no answer.
+or speak of the patient, then whatever the reply affirms, and last what it gives in other words. A reply that
+contradicts itself without taking anything back, that names two options or that declines has no answer.
 """
 
 import re
