@@ -1,7 +1,8 @@
 """The answer that a written reply gives, as a careful reader of the whole of it would take it.
 
-One option must be given as the answer: by its letter, by its text, or by yes, no or maybe. Sentences that call
-something the answer count first, then those that draw a conclusion, then whatever the reply affirms. A reply that
+One option must be given as the answer: by its letter, by its text or another name of it, or by yes, no or maybe.
+Sentences that call something the answer count first, then a verdict on each option, then those that draw a conclusion
+or speak of the patient, then whatever the reply affirms, and last what it gives in other words. A reply that
 contradicts itself without taking anything back, that names two options or that declines has no answer.
 """
 
@@ -32,6 +33,7 @@ from medbot_exp.evaluation.wording import CONCLUDED, TICK, WORD
 
 # How a reply to a question of yes or no begins that answers it at once.
 OPENING = re.compile(r"(?:yes|no|maybe)\b\s*[,.;:—–-]", re.I)
+# JSON, but not a box to tick.
 STRUCTURED = re.compile(r"(?:json\s*)?(?:\{|\[(?!.?\]))")
 
 
@@ -101,13 +103,16 @@ def answer_of(text: str, options: Mapping[str, str], cut: bool) -> str | None:
     judged = judged or left_out(told, options)
     if judged is not None:
         return judged
+    declined = DECLINED.search(text)
     for kind in (conclusions, endings, judgements, of_the_case, affirmed, supposed):
         claims = claimed(kind, told, options)
         # Of a reply that was cut, a mention may be where its answer would have begun.
         certain = kind in (conclusions, endings, judgements) or OPENING.match(text)
+        if kind is supposed and declined:
+            break
         if claims and (certain or not cut or (len(claims) > 1 and kind is not supposed)):
             return settled(claims, text, options)
-    return None if cut or DECLINED.search(text) else paraphrased(told, text, options)
+    return None if cut or declined else paraphrased(told, text, options)
 
 
 def paraphrased(told: Sentences, text: str, options: Mapping[str, str]) -> str | None:
@@ -144,13 +149,10 @@ def called(claims: list[Claim], told: Sentences, text: str, options: Mapping[str
 
 def contradicted(key: str, at: int, told: Sentences, options: Mapping[str, str]) -> bool:
     """Whether the letter that a sentence at `at` gives stands right behind the conclusion that it is another option."""
-    given = next(sentence for begun, sentence in told if begun == at)
-    before = [sentence for begun, sentence in told if begun < at and re.search(r"\w", sentence)]
-    if (
-        not before
-        or not CONCLUDED.search(before[-1])
-        or any(not each.by_letter for each in find_mentions(given, options))
-    ):
+    giving = next(sentence for begun, sentence in told if begun == at)
+    before = [sentence for begun, sentence in told if begun < at and WORD.search(sentence)]
+    by_letter_only = all(mention.by_letter for mention in find_mentions(giving, options))
+    if not before or not CONCLUDED.search(before[-1]) or not by_letter_only:
         return False
     by_text = {mention.key for sentence in before for mention in find_mentions(sentence, options)}
     concluded = affirmations(before[-1], options)

@@ -114,10 +114,9 @@ def of_the_case(sentence: str, options: Mapping[str, str]) -> Iterator[frozenset
     named = affirmations(sentence, options)
     said = OF_THE_CASE.search(sentence)
     if said and named:
-        behind = [
-            each for each in named if each.end > said.start() and not SUPPOSED_BEFORE.search(sentence[: each.start])
-        ]
-        yield from [each.keys for each in behind[:1]]
+        behind = [each for each in named if each.end > said.start()]
+        if behind and not SUPPOSED_BEFORE.search(sentence[: behind[0].start]):
+            yield behind[0].keys
 
 
 def affirmed(sentence: str, options: Mapping[str, str]) -> Iterator[frozenset[str]]:
@@ -129,6 +128,6 @@ def affirmed(sentence: str, options: Mapping[str, str]) -> Iterator[frozenset[st
 
 
 def supposed(sentence: str, options: Mapping[str, str]) -> Iterator[frozenset[str]]:
-    """Whatever a sentence affirms."""
+    """Whatever a sentence affirms, be it as a mere thought."""
     for each in affirmations(sentence, options):
         yield each.keys

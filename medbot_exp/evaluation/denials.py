@@ -17,7 +17,8 @@ OTHERS_SAY = (
 DENYING = (
     r"not|never|neither|nor|cannot|without|against|avoid|rather than|instead of|as opposed to|in contrast (?:to|with)"
     r"|compared (?:to|with)|unlike|no longer|none of|prefer\w* over|excludes?|excluding|excluded|rul(?:es?|ed|ing) out"
-    r"|eliminat\w+|withdraw|distractor|torn between|was going to (?:answer|say|choose|pick)|initially|favou?red"
+    r"|eliminat\w+|withdraw|distractor|(?:torn|decide|choose|distinguish) between|initially|favou?red"
+    r"|was going to (?:answer|say|choose|pick)"
     r"|(?:first|initially) (?:I )?(?:considered|thought(?: of)?|favou?red|suspected)"
     r"|my first (?:thought|guess|answer|instinct) was|(?:mistake|trap|error|tempting) (?:is|would be)? ?to \w+"
     r"|(?:to|can't|cannot) tell|tell \w+ from|distinguish\w*|differentiate|confuse"
@@ -48,7 +49,7 @@ COMPARED = re.compile(
 # A heading of options that are not the answer, and the letters behind it.
 HEADED_AS_WRONG = re.compile(
     r"\b(?:incorrect|wrong|false|other|alternative|eliminated|excluded|rejected|discarded|your|secondary|second|third"
-    r"|2nd|3rd|runner-up|less likely|unlikely|considered|differential)s?[\s_]*"
+    r"|2nd|3rd|runner-up|less likely|unlikely|considered|differential)s?\s*"
     r"(?:answers?|options?|choices?|considerations?|diagnos[ei]s)?\W*:[^\w]*(?:[A-J]\b\W+)*$",
     re.I,
 )
@@ -119,7 +120,11 @@ RETRACTED = re.compile(
     re.I | re.S,
 )
 # A reply that finds no option right, and a sentence that has not come to one yet.
-DECLINED = any_of(r"\bnone of (?:the|these|those)\b", r"\b(?:cannot|can't|unable to) (?:answer|determine|say|choose)\b")
+DECLINED = any_of(
+    r"\bnone of (?:the|these|those)\b",
+    r"\b(?:cannot|can't|unable to) (?:answer|determine|say|choose)\b",
+    r"\bI (?:do not|don't|cannot|can't) (?:diagnose|give|provide)\b",
+)
 NOT_YET = any_of(
     r"^\W*(?:to (?:answer|determine|solve|decide)|let'?s|let us|we (?:should|must|need to|have to))\b|\bconsider\b"
 )

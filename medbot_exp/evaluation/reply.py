@@ -7,7 +7,8 @@ from medbot_exp.prompt import END_THINK, THINK
 
 # What a chat template's assistant turn begins with, where a model writes it out itself.
 OWN_TURN = re.compile(
-    r"\s*(?:<bos>|<\|begin_of_text\|>|<s>)*\s*(?:<\|im_start\|>\s*assistant|<start_of_turn>\s*model|<\|start_header_id\|>\s*assistant\s*<\|end_header_id\|>"
+    r"\s*(?:<bos>|<\|begin_of_text\|>|<s>)*\s*(?:<\|im_start\|>\s*assistant|<start_of_turn>\s*model"
+    r"|<\|start_header_id\|>\s*assistant\s*<\|end_header_id\|>"
     r"|#+\s*response:?|assistant:|(?:<s>\s*)?\[INST\].*?\[/INST\])\s*",
     re.I,
 )
@@ -22,10 +23,11 @@ NEXT_TURN = re.compile(
 )
 # A question that the model asks itself: a line that asks, and options below it.
 NEXT_QUESTION = re.compile(r"\n[^\n]*(?:\?|:|\bis|\bare)\s*\n\s*\(?A[.):]\s[^\n]*\n\s*\(?B[.):]\s", re.I)
-# Other tags around a thought, and other marks of its beginning and end; what is thought in one is read in none.
+# What other models put around a thought, apart from a reply that may stand before it or behind it.
 BLOCK = re.compile(
     r"<(reasoning|rationale|analysis|thought|thoughts|scratchpad|explanation)>.*?(?:</\1>|\Z)", re.I | re.S
 )
+# What they put in the place of `<think>` and `</think>`.
 THOUGHT_BEGINS = re.compile(
     r"<thinking>|\[THINK\]|◁think▷|<\|begin_of_thought\|>|<\|channel\|>\s*(?:analysis|commentary)\s*<\|message\|>", re.I
 )
@@ -46,7 +48,7 @@ MARKUP = {
     r"\\(?:text|textbf|mathbf|mathrm|textit|mbox)\b|[*`$#>~]|__|\\[\[\]()]|(?m:^\s*-{3,}\s*$)": "",
     r"\byes\s*/\s*no(?:\s*/\s*maybe)?\s*:": ": ",  # how the question asked to answer
     r"\bmm\s+Hg\b": "mmHg",
-    r"(?<=[A-Za-z])_(?=[A-Za-z])": " ",
+    r"(?<=[A-Za-z])_(?=[A-Za-z])": " ",  # correct_option
 }
 
 

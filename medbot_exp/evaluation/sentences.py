@@ -64,10 +64,11 @@ def sentences_of(text: str, options: Mapping[str, str]) -> Iterator[tuple[int, s
 
 def pieces(start: int, sentence: str) -> Iterator[tuple[int, str]]:
     """`sentence`, in parts where it is longer than any that tells something: a model may repeat itself without end."""
-    for piece in PIECE.finditer(sentence) if len(sentence) > LONGEST else ():
-        yield start + piece.start(), piece[0]
     if len(sentence) <= LONGEST:
         yield start, sentence
+        return
+    for piece in PIECE.finditer(sentence):
+        yield start + piece.start(), piece[0]
 
 
 def with_headings(text: str, options: Mapping[str, str]) -> str:

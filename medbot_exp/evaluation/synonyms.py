@@ -104,6 +104,7 @@ IgE = immunoglobulin E
 IgG = immunoglobulin G
 IgM = immunoglobulin M
 FOBT = fecal occult blood test
+celiac disease = celiac sprue
 UTI = urinary tract infection
 X-linked recessive = X-linked
 ALS = amyotrophic lateral sclerosis

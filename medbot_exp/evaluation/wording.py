@@ -24,7 +24,7 @@ ANSWER = any_of(
     r"\b(?:first|top|1st) (?:choice|answer|pick|guess)\b(?=\W)",
     r"(?<!\w)(?:(?:final|correct|right|best|my|expected|appropriate|most (?:appropriate|likely|accurate))\s+)+"
     r"(?:answer|option|choice|response|letter|guess|(?<=correct )diagnosis)(?:e?s)?",
-    rf"(?<!\w)(?:answers?(?:_\w+)?|ans|conclusion|decision|verdict)\b{NAMES_ONLY}",
+    rf"(?<!\w)(?:answers?|ans|conclusion|decision|verdict)\b{NAMES_ONLY}",
     r"(?<!\w)(?:correct|richtig|exception is)\b(?=\s*:(?!\W*(?:true|false|yes|no)\b)|\s*[A-J]\b)",
     r"\b(?:one )?to (?:pick|choose)\b",
     r"\bI(?:'d| would|'ll| will)?\s+(?:\w+ly\s+)?(?:choose|chose|pick|select|go (?:with|for)|say|prefer|conclude with"
@@ -45,7 +45,7 @@ SUMMARY = any_of(
 JUDGEMENT = any_of(
     r"\bI(?:'d| would|'ll| will)? (?:start|begin|give|recommend|prescribe|order|perform|obtain|treat|do|use|suggest"
     r"|advise)\b",
-    r"\b(?:first|next|initial) (?:step|test|thing)\b|\b(?:treatment|drug) of choice\b|\bdiagnosis\b(?! of exclusion)",
+    r"\b(?:first|next|initial) (?:step|test)\b|\b(?:treatment|drug) of choice\b|\bdiagnosis\b(?! of exclusion)",
     r"\b(?:most (?:likely|appropriate|probable|consistent|suitable)|best|preferable|suitable|probably|likely)\b",
     r"\b(?:indicated|should|must be|means|guess|confident|convinced|is diagnosed)\b|\b(?:remains|is left)\W*$",
     r"\b(?:point(?:s|ing)? to|consistent with|due to|caused by|favou?r|tips? the scales|is right|is correct|is the)\b",

@@ -201,6 +201,8 @@ def test_remarks_on_other_options_do_not_blur_the_answer(text):
         "Answer: [A/B/C/D]",
         "None of the given options is right. He has a pneumothorax.",
         "To answer this we should consider the aortic arch.",
+        "The diagnosis is aortic stenosis.",
+        "Pulmonary hypertension",
     ],
 )
 def test_contradictions_and_conditions_are_no_answer(text):
@@ -301,7 +303,7 @@ def test_reasoning_field_of_json_is_not_read():
     assert read('{"reasoning": "This is typical of heparin", "answer": "', cut=True) == "truncated"
 
 
-@pytest.mark.parametrize("said", ["the patient which ", "A, B, C, D, ", "it would be B if it could "])
+@pytest.mark.parametrize("said", ["the patient which ", "A, B, C, D, "])
 def test_reply_that_repeats_itself_without_end_is_read(said):
     """Within seconds: a sentence without a stop once took minutes."""
     assert read(said * 2000, CHEST_PAIN, cut=True) == "truncated"
