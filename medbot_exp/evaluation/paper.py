@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from medbot_exp.config import BenchmarkConfig, RunConfig, TooLong
 from medbot_exp.errors import DataError
 from medbot_exp.evaluation.ask import Question
-from medbot_exp.evaluation.benchmarks import registry
+from medbot_exp.evaluation.benchmarks.registry import Benchmark
 from medbot_exp.evaluation.item import Item, fingerprint
 from medbot_exp.evaluation.order import ordered
 from medbot_exp.rules import development_name, is_developed, metric_name
@@ -21,7 +21,8 @@ class Paper:
     Attributes:
         name: of the benchmark.
         metric: what its results are called.
-        source: sha256 of all items as they were published, by which `benchmark.fingerprint` pins them.
+        source: sha256 of all items of the source as they were published, by which `benchmark.fingerprint` pins them;
+            None where items are drawn from a source that is not read whole.
         items: in the order of their options that they are asked in.
         worked: items shown with their answers in front of each question.
         too_long: ids of items that were left out, as the model has no room for them.
@@ -29,41 +30,45 @@ class Paper:
 
     name: str
     metric: str
-    source: str
+    source: str | None
     benchmark: BenchmarkConfig
     items: Sequence[Item]
     worked: Sequence[Item]
     too_long: tuple[str, ...] = ()
 
+    @property
+    def asked(self) -> str:
+        """sha256 of what is asked, as 64 hex digits, whatever tags this package finds."""
+        return fingerprint([replace(item, tags=()) for item in self.items])
 
-def read_tests(config: RunConfig) -> list[Paper]:
-    """What the benchmarks of `config` ask: without what was set apart of them to choose its run by.
+    @property
+    def shown(self) -> str | None:
+        """sha256 of the worked examples, likewise; None without any."""
+        return fingerprint([replace(item, tags=()) for item in self.worked]) if self.worked else None
+
+
+def read_papers(config: RunConfig) -> tuple[list[Paper], list[Paper]]:
+    """The tests of `config`, without what is set apart of them, and the development parts that its runs are chosen by.
 
     Raises:
         ConfigError, DataError: a source is missing, malformed, or not the one that is wanted.
     """
-    papers = []
+    tests, developments = [], []
     for name, benchmark in config.benchmark.items():
-        chosen_by = is_developed(config, name) and registry.is_set_apart(benchmark)
-        items = registry.read(name, benchmark, registry.development(name, benchmark) if chosen_by else ())
-        papers.append(paper_of(name, metric_name(name, benchmark), benchmark, items))
-    return papers
+        read, developed = Benchmark(name, benchmark), is_developed(config, name)
+        apart = read.development if developed and read.is_set_apart else []
+        tests.append(paper_of(read, metric_name(name, benchmark), read.asked(apart)))
+        if developed:
+            part = paper_of(read, development_name(name, benchmark), read.development)
+            developments.append(part if read.is_set_apart else replace(part, source=None))
+    return tests, developments
 
 
-def read_developments(config: RunConfig) -> list[Paper]:
-    """The development parts that runs of `config` are chosen by; errors as of `read_tests`."""
-    return [
-        paper_of(name, development_name(name, benchmark), benchmark, registry.development(name, benchmark))
-        for name, benchmark in config.benchmark.items()
-        if is_developed(config, name)
-    ]
-
-
-def paper_of(name: str, metric: str, benchmark: BenchmarkConfig, items: Sequence[Item]) -> Paper:
-    """`items` of the benchmark `name`, in the order that it wants their options in."""
-    asked = ordered(items, benchmark.order, benchmark.seed)
-    source = fingerprint(registry.published(name, benchmark))
-    return Paper(name, metric, source, benchmark, asked, registry.shots(name, benchmark))
+def paper_of(read: Benchmark, metric: str, items: Sequence[Item]) -> Paper:
+    """`items` of `read`, in the order that it wants their options in."""
+    config = read.config
+    asked = ordered(items, config.order, config.seed)
+    return Paper(read.name, metric, fingerprint(read.published), config, asked, read.worked)
 
 
 def fitting(asked: Paper, questions: Sequence[Question], room: Sequence[int], positions: int) -> Paper:

@@ -19,7 +19,7 @@ from medbot_exp.device import choose_precision, find_device, refuse_lacking, ref
 from medbot_exp.errors import ConfigError, DataError, Interrupted, MedbotError, RunDirectoryError, first_line
 from medbot_exp.evaluation.examine import plain
 from medbot_exp.evaluation.measure import Answers, Examiner, compared
-from medbot_exp.evaluation.paper import Paper, read_tests
+from medbot_exp.evaluation.paper import Paper, read_papers
 from medbot_exp.lora import restore
 from medbot_exp.model import locate, outline
 from medbot_exp.processes import ALONE
@@ -86,7 +86,7 @@ def run(config: RunConfig, directory: rundir.RunDirectory, hydra_files: rundir.H
     mode = decide_mode(config.tracking) if config.tracking.name is TrackingName.wandb else None
     device = find_device()
     refuse_unfit(subject.config, device)
-    papers = read_tests(subject.config)
+    papers, _ = read_papers(subject.config)
     found = None if subject.rows is None else held_against(subject.rows, papers)
     logging.captureWarnings(True)  # the libraries' own are no news
     try:
@@ -299,7 +299,10 @@ def record_base(subject: Subject, evaluations: Mapping[str, Any], device: "torch
             "study": None,
             "precision": choose_precision(config.trainer.precision, device).name,
             "model": {"name": config.model.name, "source": located.source, "version": located.version},
-            "benchmarks": {metric: {"fingerprint": each["fingerprint"]} for metric, each in evaluations.items()},
+            "benchmarks": {
+                metric: {key: each[key] for key in ("fingerprint", "asked", "worked")}
+                for metric, each in evaluations.items()
+            },
             "seeds": {"seed": config.seed},
         },
     )

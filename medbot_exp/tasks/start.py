@@ -13,7 +13,7 @@ from medbot_exp.data.example import Example, Split, fingerprint, normalised
 from medbot_exp.data.prepare import TokenizedRows, tokenize
 from medbot_exp.device import find_device, refuse_lacking, refuse_unfit
 from medbot_exp.errors import DataError
-from medbot_exp.evaluation.paper import Paper, read_developments, read_tests
+from medbot_exp.evaluation.paper import Paper, read_papers
 from medbot_exp.model import Loaded, check_paths
 from medbot_exp.processes import Processes, refuse
 from medbot_exp.tasks.leak_gate import Passed, pass_gate
@@ -110,7 +110,7 @@ def read_questions(config: RunConfig) -> tuple[Passed, list[Paper]]:
     """
     split = sources.load(config.data)
     refuse_overlap(split.train, split.validation)
-    tests, developments = read_tests(config), read_developments(config)
+    tests, developments = read_papers(config)
     passed = pass_gate(split, [*tests, *developments], config.data.on_leak)
     split = passed.split
     if len(split.train) <= config.prompt.shots:
@@ -211,10 +211,15 @@ def manifest_contents(
 
 
 def benchmarks_told(papers: Sequence[Paper]) -> dict[str, Any]:
-    """What a record says of the benchmarks asked: the fingerprint is what benchmark.<name>.fingerprint takes."""
+    """What a record says of the benchmarks asked: the fingerprint is what benchmark.<name>.fingerprint takes.
+
+    `asked` and `worked` are those of the items that are put to the model, and of those that are shown to it.
+    """
     return {
         paper.metric: {
             "fingerprint": paper.source,
+            "asked": paper.asked,
+            "worked": paper.shown,
             "items": len(paper.items),
             "revision": paper.benchmark.revision,
         }

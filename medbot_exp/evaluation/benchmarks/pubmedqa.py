@@ -16,11 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from medbot_exp.config import BenchmarkConfig
 from medbot_exp.errors import ConfigError, DataError
 from medbot_exp.evaluation.item import Item
-from medbot_exp.evaluation.rows import Row, checked_text, distinct, no_option
-from medbot_exp.evaluation.source import Source, asked, read_rows
+from medbot_exp.evaluation.rows import Row, checked_text, no_option
+from medbot_exp.evaluation.source import Source, read_rows
 
 log = logging.getLogger(__name__)
 
@@ -29,15 +28,6 @@ HUB_SPLIT = "train"
 PUBLISHED = ("QUESTION", "CONTEXTS", "final_decision")
 ON_HUB = ("pubid", "question", "context", "final_decision")
 OPTIONS = ("yes", "no", "maybe")
-
-
-def read(benchmark: BenchmarkConfig) -> list[Item]:
-    """The questions of the part `benchmark.split`: test, train or labeled, which is both.
-
-    Raises:
-        ConfigError, DataError: as `rows`; two rows have one PubMed id, or one is malformed.
-    """
-    return distinct(rows(asked("pubmedqa", benchmark)), item)
 
 
 def rows(source: Source) -> list[Row]:
