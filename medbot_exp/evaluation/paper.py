@@ -1,6 +1,7 @@
 """A benchmark as it is put to models: which items, in which order, behind which worked examples."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from medbot_exp.config import BenchmarkConfig, RunConfig, TooLong
@@ -10,6 +11,8 @@ from medbot_exp.evaluation.benchmarks.registry import Benchmark
 from medbot_exp.evaluation.item import Item, fingerprint
 from medbot_exp.evaluation.order import ordered
 from medbot_exp.rules import development_name, is_developed, metric_name
+
+log = logging.getLogger(__name__)
 
 NAMED = 3  # items that a message names
 
@@ -26,6 +29,7 @@ class Paper:
         items: in the order of their options that they are asked in.
         worked: items shown with their answers in front of each question.
         too_long: ids of items that were left out, as the model has no room for them.
+        chooses: runs are chosen by it.
     """
 
     name: str
@@ -35,6 +39,7 @@ class Paper:
     items: Sequence[Item]
     worked: Sequence[Item]
     too_long: tuple[str, ...] = ()
+    chooses: bool = False
 
     @property
     def asked(self) -> str:
@@ -56,12 +61,41 @@ def read_papers(config: RunConfig) -> tuple[list[Paper], list[Paper]]:
     tests, developments = [], []
     for name, benchmark in config.benchmark.items():
         read, developed = Benchmark(name, benchmark), is_developed(config, name)
-        apart = read.development if developed and read.is_set_apart else []
+        apart = {item.content_hash for item in read.development} if developed else set()
         tests.append(paper_of(read, metric_name(name, benchmark), read.asked(apart)))
         if developed:
             part = paper_of(read, development_name(name, benchmark), read.development)
-            developments.append(part if read.is_set_apart else replace(part, source=None))
+            developments.append(replace(part, source=part.source if read.is_set_apart else None, chooses=True))
     return tests, developments
+
+
+def read_tests(config: RunConfig, chosen_by: Collection[str]) -> list[Paper]:
+    """What the benchmarks of `config` ask a run that is there: nothing that it was chosen by, whatever it is called.
+
+    Args:
+        chosen_by: content hashes of the items that it was chosen by, of any benchmark.
+
+    Raises:
+        ConfigError, DataError: as of `read_papers`; or no item is left.
+    """
+    papers = []
+    for name, benchmark in config.benchmark.items():
+        read, metric = Benchmark(name, benchmark), metric_name(name, benchmark)
+        every, left = len(read.published), len(read.left(chosen_by))
+        if left == 0:
+            raise DataError(
+                f"a test must have items that its run was not chosen by, but the run was chosen by all {every} of "
+                f"{metric}; ask another part with benchmark.{name}.split or .path"
+            )
+        if left < every:
+            log.info("%s: %d of %d items are left out, as the run was chosen by them", metric, every - left, every)
+        papers.append(paper_of(read, metric, read.asked(chosen_by)))
+    return papers
+
+
+def questions_of(papers: Sequence[Paper]) -> list[str]:
+    """The content hashes of all items of `papers`, sorted."""
+    return sorted({item.content_hash for paper in papers for item in paper.items})
 
 
 def paper_of(read: Benchmark, metric: str, items: Sequence[Item]) -> Paper:

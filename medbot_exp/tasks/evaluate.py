@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from medbot_exp import rundir
-from medbot_exp.config import BenchmarkConfig, RunConfig, TrackingName
+from medbot_exp.config import RunConfig, TrackingName
 from medbot_exp.data import sources
 from medbot_exp.data.example import Example, fingerprint
 from medbot_exp.data.leaks import Audit, audit
@@ -19,7 +20,7 @@ from medbot_exp.device import choose_precision, find_device, refuse_lacking, ref
 from medbot_exp.errors import ConfigError, DataError, Interrupted, MedbotError, RunDirectoryError, first_line
 from medbot_exp.evaluation.examine import plain
 from medbot_exp.evaluation.measure import Answers, Examiner, compared
-from medbot_exp.evaluation.paper import Paper, read_papers
+from medbot_exp.evaluation.paper import Paper, read_papers, read_tests
 from medbot_exp.lora import restore
 from medbot_exp.model import locate, outline
 from medbot_exp.processes import ALONE
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+DEVELOPMENT_KEY = re.compile(r"\+*benchmark\.\w+\.development(?:_\w+)?=")
 # What the command says itself; all else is the run's.
 OWN = ("task", "benchmark", "tracking", "model.path", "cache_dir", "root", "name", "study")
 
@@ -86,7 +88,7 @@ def run(config: RunConfig, directory: rundir.RunDirectory, hydra_files: rundir.H
     mode = decide_mode(config.tracking) if config.tracking.name is TrackingName.wandb else None
     device = find_device()
     refuse_unfit(subject.config, device)
-    papers, _ = read_papers(subject.config)
+    papers = papers_of(subject)
     found = None if subject.rows is None else held_against(subject.rows, papers)
     logging.captureWarnings(True)  # the libraries' own are no news
     try:
@@ -129,18 +131,34 @@ def subject_of(config: RunConfig, directory: rundir.RunDirectory, hydra_files: r
         own,
         task=config.task,
         model=moved,
-        benchmark={name: as_chosen_by(own, name, benchmark) for name, benchmark in benchmarks.items()},
+        benchmark=benchmarks,
         tracking=config.tracking,
         cache_dir=config.cache_dir,
     )
     if not benchmarks:
         raise ConfigError(f"an evaluation needs a benchmark, but {trained} has none; add benchmark=[medqa]")
     told = json.loads(trained.manifest.read_text(encoding="utf-8"))
+    if "chosen_by" not in told:
+        raise other_version(trained, f"{trained.manifest} does not say what it was chosen by")
     return Subject(evaluated, trained, told, trained_rows(evaluated, trained, told))
+
+
+def papers_of(subject: Subject) -> list[Paper]:
+    """What `subject` is asked; errors as of `read_papers` and `read_tests`."""
+    if subject.manifest is None:
+        tests, _ = read_papers(subject.config)
+        return tests
+    return read_tests(subject.config, frozenset(subject.manifest["chosen_by"]))
 
 
 def refuse_others(overrides: Sequence[str]) -> None:
     """Raise a ConfigError where the command changes what is the run's own."""
+    developing = [word for word in overrides if DEVELOPMENT_KEY.match(word)]
+    if developing:
+        raise ConfigError(
+            "a run is evaluated without the items that it was chosen by, which it has in its record, but got "
+            f"{' '.join(developing)}; leave that out"
+        )
     others = [word for word in overrides if not word.lstrip("+").partition("=")[0].startswith(OWN)]
     if others:
         raise ConfigError(
@@ -159,22 +177,14 @@ def config_of(directory: rundir.RunDirectory) -> RunConfig:
     try:
         return typed(OmegaConf.merge(OmegaConf.structured(RunConfig), content))  # type: ignore[arg-type]
     except Exception as error:  # OmegaConf's, or ours for keys that an older config lacks
-        raise RunDirectoryError(
-            f"`task.run` must name a run of this version, but {directory.config} does not fit it: {first_line(error)}; "
-            "evaluate it with the version in its manifest.json"
-        ) from error
+        raise other_version(directory, f"{directory.config} does not fit it: {first_line(error)}") from error
 
 
-def as_chosen_by(own: RunConfig, name: str, benchmark: BenchmarkConfig) -> BenchmarkConfig:
-    """`benchmark` with the development part of the run `own`, whose items are none of a test of it."""
-    if name not in own.benchmark:
-        return benchmark
-    chosen = own.benchmark[name]
-    return replace(
-        benchmark,
-        development=chosen.development,
-        development_path=chosen.development_path,
-        development_split=chosen.development_split,
+def other_version(directory: rundir.RunDirectory, reason: str) -> RunDirectoryError:
+    """The error for a run that was made by another version, which `reason` tells."""
+    return RunDirectoryError(
+        f"`task.run` must name a run of this version, but {reason}; evaluate {directory} with the version in its "
+        "manifest.json"
     )
 
 

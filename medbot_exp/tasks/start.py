@@ -13,7 +13,7 @@ from medbot_exp.data.example import Example, Split, fingerprint, normalised
 from medbot_exp.data.prepare import TokenizedRows, tokenize
 from medbot_exp.device import find_device, refuse_lacking, refuse_unfit
 from medbot_exp.errors import DataError
-from medbot_exp.evaluation.paper import Paper, read_papers
+from medbot_exp.evaluation.paper import Paper, questions_of, read_papers
 from medbot_exp.model import Loaded, check_paths
 from medbot_exp.processes import Processes, refuse
 from medbot_exp.tasks.leak_gate import Passed, pass_gate
@@ -205,6 +205,7 @@ def manifest_contents(
             for name, rows in (("train", prepared.rows), ("validation", prepared.held_out))
         },
         "benchmarks": benchmarks_told(inputs.papers),
+        "chosen_by": questions_of([paper for paper in inputs.papers if paper.chooses]),
         "leaks": inputs.passed.report(),
         "seeds": {"seed": config.seed},
     }

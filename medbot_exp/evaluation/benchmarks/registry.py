@@ -125,18 +125,13 @@ class Benchmark:
         drawn = self.draw(shown(self.name, self.config), self.config.shots, key, ())
         return self.unasked(drawn, "worked example", key)
 
-    def asked(self, apart: Collection[Item] = ()) -> list[Item]:
-        """The items that a run is asked, tagged, `config.limit` of them at most.
+    def left(self, apart: Collection[str]) -> list[Item]:
+        """The published items without those `apart`, which are content hashes; errors as of `published`."""
+        return [item for item in self.published if item.content_hash not in apart]
 
-        Args:
-            apart: items that are not asked.
-
-        Raises:
-            ConfigError, DataError: as of `published`.
-        """
-        others = {item.id for item in apart}
-        left = [item for item in self.published if item.id not in others]
-        return [tagged(item) for item in limited(self.name, left, self.config.limit)]
+    def asked(self, apart: Collection[str] = ()) -> list[Item]:
+        """The items that a run is asked: `config.limit` at most of those `left`, tagged."""
+        return [tagged(item) for item in limited(self.name, self.left(apart), self.config.limit)]
 
     def unasked(self, drawn: list[Item], kind: str, key: str) -> list[Item]:
         """`drawn`, once none of them is among the items that are asked.
