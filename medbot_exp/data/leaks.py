@@ -18,7 +18,7 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -93,7 +93,7 @@ class Audit:
     """What was looked through and what was found.
 
     Attributes:
-        rows: how many training rows were looked through.
+        rows: how many rows were looked through.
         items: how many items of each benchmark they were held against.
         leaks: each pair of row and item at most once; in the order of the rows.
     """
@@ -115,6 +115,12 @@ class Audit:
         """By benchmark, the ids of the items that a row gives away."""
         pairs = {(leak.benchmark, leak.item) for leak in self.leaks}
         return {benchmark: frozenset(item for of, item in pairs if of == benchmark) for benchmark in self.items}
+
+    def about(self, rows: Sequence[Example], benchmarks: Collection[str]) -> "Audit":
+        """What of it is about `rows`, which it looked through, and `benchmarks`."""
+        ids = {row.id for row in rows}
+        found = [leak for leak in self.leaks if leak.row in ids and leak.benchmark in benchmarks]
+        return Audit(len(rows), {name: count for name, count in self.items.items() if name in benchmarks}, found)
 
     def examples(self, limit: int) -> list[Leak]:
         """The `limit` plainest leaks: the strongest kinds first, and of a kind the largest shares."""

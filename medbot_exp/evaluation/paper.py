@@ -30,6 +30,7 @@ class Paper:
         worked: items shown with their answers in front of each question.
         too_long: ids of items that were left out, as the model has no room for them.
         chooses: runs are chosen by it.
+        others: items of the same part that its limit leaves out.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Paper:
     worked: Sequence[Item]
     too_long: tuple[str, ...] = ()
     chooses: bool = False
+    others: Sequence[Item] = ()
 
     @property
     def asked(self) -> str:
@@ -62,7 +64,10 @@ def read_papers(config: RunConfig) -> tuple[list[Paper], list[Paper]]:
     for name, benchmark in config.benchmark.items():
         read, developed = Benchmark(name, benchmark), is_developed(config, name)
         apart = {item.content_hash for item in read.development} if developed else set()
-        tests.append(paper_of(read, metric_name(name, benchmark), read.asked(apart)))
+        items = read.asked(apart)
+        ids = {item.id for item in items}
+        others = [item for item in read.left(apart) if item.id not in ids]
+        tests.append(replace(paper_of(read, metric_name(name, benchmark), items), others=others))
         if developed:
             part = paper_of(read, development_name(name, benchmark), read.development)
             developments.append(replace(part, source=part.source if read.is_set_apart else None, chooses=True))

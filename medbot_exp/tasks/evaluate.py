@@ -28,7 +28,7 @@ from medbot_exp.report.console import stdout_console
 from medbot_exp.report.evaluation import print_evaluation
 from medbot_exp.rules import typed
 from medbot_exp.rundir import base_of, read_jsonl, write_json
-from medbot_exp.tasks.leak_gate import asked_of, told_of
+from medbot_exp.tasks.leak_gate import asked_of, told_of, worked_audit
 from medbot_exp.tasks.phases import papers_with_room
 from medbot_exp.tasks.start import base_identity, benchmarks_told, quiet_libraries, refuse_conflicts
 from medbot_exp.tracking import manifest
@@ -54,7 +54,7 @@ class Subject:
     Attributes:
         config: of the run, with the benchmarks that are asked now.
         manifest: of the run; None for a base model alone, which gets a record of its own.
-        rows: that the model was trained on; None where they are not known.
+        rows: that the model was trained on, of a base model those that its prompt shows; None where they are not known.
     """
 
     config: RunConfig
@@ -89,7 +89,7 @@ def run(config: RunConfig, directory: rundir.RunDirectory, hydra_files: rundir.H
     device = find_device()
     refuse_unfit(subject.config, device)
     papers = papers_of(subject)
-    found = None if subject.rows is None else held_against(subject.rows, papers)
+    found = held_against(subject, papers)
     logging.captureWarnings(True)  # the libraries' own are no news
     try:
         evaluated = perform(subject, papers, found, device)
@@ -116,8 +116,8 @@ def subject_of(config: RunConfig, directory: rundir.RunDirectory, hydra_files: r
         ConfigError: something else than benchmarks is to be other than in the run.
     """
     if config.task.run is None:
-        rows = sources.load(config.data).train if config.prompt.shots else None
-        if rows is not None and len(rows) < config.prompt.shots:
+        rows = sources.load(config.data).train[: config.prompt.shots] if config.prompt.shots else []
+        if len(rows) < config.prompt.shots:
             raise DataError(f"prompt.shots={config.prompt.shots} must be rows, but data has {len(rows)}; show fewer")
         return Subject(config, directory, None, rows)
     trained = rundir.RunDirectory(Path(config.task.run).expanduser())
@@ -199,7 +199,8 @@ def trained_rows(config: RunConfig, directory: rundir.RunDirectory, told: Mappin
     except MedbotError as error:
         reason = first_line(error)
     else:
-        dropped = {leak["row"] for leak in read_jsonl(directory.leaks)} if told["leaks"]["policy"] == "drop" else set()
+        leaks = read_jsonl(directory.leaks) if told["leaks"]["policy"] == "drop" else []
+        dropped = {leak["row"] for leak in leaks if leak["part"] == "train"}
         rows = [row for row in every if row.id not in dropped]
         if fingerprint(rows) == told["data"]["train"]:
             return rows
@@ -210,12 +211,16 @@ def trained_rows(config: RunConfig, directory: rundir.RunDirectory, told: Mappin
     return None
 
 
-def held_against(rows: Sequence[Example], papers: Sequence[Paper]) -> Audit:
-    """What of `papers` the `rows` give away, which were trained on."""
-    found = audit(rows, [asked for paper in papers for asked in asked_of(paper)])
+def held_against(subject: Subject, papers: Sequence[Paper]) -> Audit:
+    """What of `papers` the rows of `subject` give away, and their worked examples; the log tells of it."""
+    asked = [replace(paper, others=()) for paper in papers]
+    rows = subject.rows or ()
+    sought = [each for paper in asked for each in asked_of(paper)]
+    found = audit(rows, sought) if rows else Audit(0, {paper.metric: len(paper.items) for paper in asked}, [])
     if found.leaks:
-        log.warning("rows that were trained on and give away an item of a benchmark: %s", told_of(found))
-    return found
+        use = "the prompt shows and that" if subject.manifest is None else "were trained on and"
+        log.warning("rows that %s give away an item of a benchmark: %s", use, told_of(found))
+    return replace(found, leaks=[*found.leaks, *worked_audit(asked).leaks])
 
 
 def perform(subject: Subject, papers: Sequence[Paper], found: Audit | None, device: "torch.device") -> list[Evaluated]:
@@ -270,7 +275,7 @@ def refuse_other_base(told: Mapping[str, Any], version: str, source: str) -> Non
 
 
 def record(
-    subject: Subject, evaluated: Sequence[Evaluated], found: Audit | None, device: "torch.device"
+    subject: Subject, evaluated: Sequence[Evaluated], found: Audit, device: "torch.device"
 ) -> dict[str, dict[str, Any]]:
     """Write predictions/ and evaluations/ of the run; the content of the latter by metric."""
     files = Record(subject.directory, Mirror())
@@ -289,7 +294,7 @@ def record(
             "base": each.base.metrics,
             "tuned": each.tuned.metrics if each.tuned else None,
             "against_base": compared(each.base.predictions, each.tuned.predictions) if each.tuned else None,
-            "leaks": None if found is None or each.tuned is None else found.counts()[metric],
+            "leaks": None if subject.rows is None else found.counts()[metric],
             "environment": manifest.environment(),
         }
         write_json(subject.directory.evaluation(metric), evaluations[metric])

@@ -16,7 +16,7 @@ from medbot_exp.errors import DataError
 from medbot_exp.evaluation.paper import Paper, questions_of, read_papers
 from medbot_exp.model import Loaded, check_paths
 from medbot_exp.processes import Processes, refuse
-from medbot_exp.tasks.leak_gate import Passed, pass_gate
+from medbot_exp.tasks.leak_gate import Passed, pass_gate, unseen
 from medbot_exp.tracking.wandb import Mode, decide_mode
 from medbot_exp.training import backend, unsloth
 from medbot_exp.training.footprint import Longest
@@ -111,7 +111,7 @@ def read_questions(config: RunConfig) -> tuple[Passed, list[Paper]]:
     split = sources.load(config.data)
     refuse_overlap(split.train, split.validation)
     tests, developments = read_papers(config)
-    passed = pass_gate(split, [*tests, *developments], config.data.on_leak)
+    passed = pass_gate(split, [*tests, *developments], config.data.on_leak, unseen(config, tests))
     split = passed.split
     if len(split.train) <= config.prompt.shots:
         raise DataError(

@@ -194,14 +194,23 @@ def test_part_that_runs_are_chosen_by_cannot_be_typed(run_of, evaluated):
 
 
 def test_items_that_rows_of_the_training_give_away_are_told(run_of, evaluated, caplog):
-    # The run's benchmark was of four cases, so the others were let through among its rows.
-    run = run_of("data.columns.split=null", "data.validation=0.1")
+    run = run_of("data.columns.split=null", "data.validation=0.1", "data.on_leak=report")
     evaluated(run, "benchmark=[cases]", "benchmark.cases.limit=null")
     found = json.loads(run.evaluation("cases").read_text())
     assert "rows that were trained on and give away an item of a benchmark:" in caplog.text
-    # Those four were dropped, and some more are held out.
-    assert 4 <= found["tuned"]["eval/cases/clean/n"] < 45
+    # The others are held out.
+    assert 0 < found["tuned"]["eval/cases/clean/n"] < 10
     assert found["tuned"]["eval/cases/clean/n"] == 45 - found["leaks"]["overlap"]
+
+
+def test_rows_that_a_base_model_is_shown_are_the_only_ones_that_give_it_anything_away(evaluated, tmp_path, caplog):
+    words = ("model=tiny", "model.max_length=4096", "prompt=direct", "prompt.shots=1", "data.columns.split=null")
+    evaluated(None, *words, "data.validation=0.1", "benchmark.cases.split=train", "benchmark.cases.limit=null")
+    (found,) = (json.loads(path.read_text()) for path in (tmp_path / "new").glob("evaluations/*.json"))
+    assert sum(found["leaks"].values()) == 1 and found["items"] == 135
+    clean = [value for key, value in found["base"].items() if key.endswith("clean/n")]
+    assert clean == [134]
+    assert "rows that the prompt shows and that give away an item of a benchmark: 1 of 1 do" in caplog.text
 
 
 def test_rows_that_have_changed_are_not_held_against_it(run_of, evaluated, caplog):
