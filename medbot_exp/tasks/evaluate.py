@@ -27,7 +27,7 @@ from medbot_exp.processes import ALONE
 from medbot_exp.report.console import stdout_console
 from medbot_exp.report.evaluation import print_evaluation
 from medbot_exp.rules import typed
-from medbot_exp.rundir import base_of, read_jsonl, write_json
+from medbot_exp.rundir import base_of, read_jsonl, write_json, write_jsonl
 from medbot_exp.tasks.leak_gate import asked_of, told_of, worked_audit
 from medbot_exp.tasks.phases import papers_with_room
 from medbot_exp.tasks.start import base_identity, benchmarks_told, quiet_libraries, refuse_conflicts
@@ -277,15 +277,15 @@ def refuse_other_base(told: Mapping[str, Any], version: str, source: str) -> Non
 def record(
     subject: Subject, evaluated: Sequence[Evaluated], found: Audit, device: "torch.device"
 ) -> dict[str, dict[str, Any]]:
-    """Write predictions/ and evaluations/ of the run; the content of the latter by metric."""
-    files = Record(subject.directory, Mirror())
+    """Write evaluations/ of the run, and the record of a base model alone; the evaluations by metric."""
+    directory = subject.directory
     told = benchmarks_told([each.paper for each in evaluated])
     evaluations = {}
     for each in evaluated:
         metric = each.paper.metric
-        files.write_predictions(base_of(metric) if each.tuned else metric, each.base.rows())
+        write_jsonl(directory.evaluated(base_of(metric)), each.base.rows())
         if each.tuned:
-            files.write_predictions(metric, each.tuned.rows())
+            write_jsonl(directory.evaluated(metric), each.tuned.rows())
         evaluations[metric] = {
             "benchmark": each.paper.name,
             "settings": plain(asdict(each.paper.benchmark)),
@@ -297,7 +297,7 @@ def record(
             "leaks": None if subject.rows is None else found.counts()[metric],
             "environment": manifest.environment(),
         }
-        write_json(subject.directory.evaluation(metric), evaluations[metric])
+        write_json(directory.evaluation(metric), evaluations[metric])
     if subject.manifest is None:
         record_base(subject, evaluations, device)
     return evaluations

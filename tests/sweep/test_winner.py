@@ -22,8 +22,8 @@ SMALL = (
 )
 
 
-def asked(directory, name):
-    return {row["id"] for row in read_jsonl(directory.predictions(name))}
+def asked(path):
+    return {row["id"] for row in read_jsonl(path)}
 
 
 @pytest.mark.parametrize("search", [(), ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "hydra/launcher=local")])
@@ -34,8 +34,9 @@ def test_winner_alone_is_put_to_the_test(run_python_in, tmp_path, search):
     scores = [json.loads(trial.result.read_text())["objective"]["eval/cases_development/accuracy"] for trial in trials]
     winner = trials[scores.index(max(scores))]
     assert [trial for trial in trials if trial.evaluations.exists()] == [winner]
-    assert all(len(asked(trial, "cases_development")) == 10 for trial in trials)
-    assert len(asked(winner, "cases")) == 5 and not asked(winner, "cases") & asked(winner, "cases_development")
+    assert all(len(asked(trial.predictions("cases_development"))) == 10 for trial in trials)
+    test = asked(winner.evaluated("cases"))
+    assert len(test) == 5 and not test & asked(winner.predictions("cases_development"))
     found = json.loads(winner.evaluation("cases").read_text())["tuned"]["eval/cases/accuracy"]
     assert (
         f"test on cases  {found:.1%} (" in finished.stdout

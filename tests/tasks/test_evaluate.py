@@ -82,6 +82,15 @@ def test_what_the_run_itself_asked_is_not_asked_again(run_of, evaluated, monkeyp
     assert accuracy == result["metrics"]["eval/cases/accuracy"]
     assert found["against_base"] == result["against_base"]["cases"]
     assert {name: run.predictions(name).read_bytes() for name in before} == before
+    assert {name: run.evaluated(name).read_bytes() for name in before} == before
+
+
+def test_answers_that_the_runs_result_is_of_are_left_alone(run_of, evaluated):
+    run = run_of()
+    before = {path.name: path.read_bytes() for path in run.predictions("cases").parent.iterdir()}
+    evaluated(run, "benchmark=[cases]", "benchmark.cases.limit=6")
+    assert len(read_jsonl(run.evaluated("cases"))) == len(read_jsonl(run.evaluated("cases-base"))) == 6
+    assert {path.name: path.read_bytes() for path in run.predictions("cases").parent.iterdir()} == before
 
 
 @pytest.mark.parametrize("init", ["default", "gaussian", "orthogonal", "pissa", "olora", "dora"])
@@ -90,9 +99,9 @@ def test_adapter_answers_as_it_did_at_the_end_of_its_training(run_of, evaluated,
     before = read_jsonl(run.predictions("cases"))
     shutil.rmtree(tmp_path / "cache" / "evaluations")
     evaluated(run)
-    found = read_jsonl(run.predictions("cases"))
+    found = read_jsonl(run.evaluated("cases"))
     assert found == before
-    base = read_jsonl(run.predictions("cases-base"))
+    base = read_jsonl(run.evaluated("cases-base"))
     assert [row["log_likelihoods"] for row in base] != [row["log_likelihoods"] for row in found]
 
 
@@ -106,7 +115,7 @@ def test_other_benchmarks_are_asked_of_both(run_of, evaluated, tmp_path, capsys)
     assert accuracy == found["tuned"]["eval/medqa/accuracy"]
     assert found["settings"]["answer_tokens"] == 4 and found["base"]["eval/medqa/n"] == 5
     assert found["against_base"]["n"] == 5 and sum(found["leaks"].values()) == 0
-    assert [row["stop"] for row in read_jsonl(run.predictions("medqa"))].count("length") > 0
+    assert [row["stop"] for row in read_jsonl(run.evaluated("medqa"))].count("length") > 0
     printed = capsys.readouterr().out
     assert "accuracy on medqa (n=5)" in printed and "accuracy on cases (n=4)" in printed
     assert not (tmp_path / "new").exists()
@@ -117,7 +126,7 @@ def test_items_that_the_run_was_chosen_by_are_not_asked(run_of, evaluated, caplo
     chosen_by = {row["id"] for row in read_jsonl(run.predictions("cases_development"))}
     with caplog.at_level("INFO"):
         evaluated(run, "benchmark=[cases]", "benchmark.cases.limit=null")
-    asked = {row["id"] for row in read_jsonl(run.predictions("cases"))}
+    asked = {row["id"] for row in read_jsonl(run.evaluated("cases"))}
     assert (len(chosen_by), len(asked)) == (40, 5) and not chosen_by & asked
     assert "cases: 40 of 45 items are left out, as the run was chosen by them" in caplog.text
 
@@ -174,7 +183,7 @@ def test_part_that_was_set_apart_is_not_asked_in_a_larger_file(chosen_run, evalu
     path.write_text("".join(json.dumps(row) + "\n" for row in medqa_rows(range(20))))
     chosen_by = {row["id"] for row in read_jsonl(run.predictions("medqa_development"))}
     evaluated(run, *asked, f"benchmark.medqa.path={path}")
-    left = {row["id"] for row in read_jsonl(run.predictions("medqa"))}
+    left = {row["id"] for row in read_jsonl(run.evaluated("medqa"))}
     assert (len(chosen_by), len(left)) == (8, 12) and not chosen_by & left
 
 
@@ -239,7 +248,7 @@ def test_base_model_alone_gets_a_record_of_its_own(evaluated, tmp_path, capsys):
     result = json.loads(run.result.read_text())
     assert result["status"] == "complete" and result["adapter"] is None
     assert result["metrics"]["eval/cases/accuracy"] == accuracy
-    assert len(read_jsonl(run.predictions("cases"))) == 4
+    assert len(read_jsonl(run.evaluated("cases-base"))) == 4
     told = json.loads(run.manifest.read_text())
     assert told["model"]["name"] == "tiny" and len(told["benchmarks"]["cases"]["fingerprint"]) == 64
     assert "base" in capsys.readouterr().out
