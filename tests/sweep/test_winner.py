@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from medbot_exp.rundir import RunDirectory, read_jsonl
+from medbot_exp.rundir import RunDirectory, read_jsonl, write_json
+from medbot_exp.sweep.winner import others_tested, told
 from medbot_exp.sweep.winner import test_facts as facts_of_test
 
 SMALL = (
@@ -45,6 +46,20 @@ def test_winner_alone_is_put_to_the_test(run_python_in, tmp_path, search):
     assert finished.stderr.count("the test is read once") == 1
     if search:
         assert "test on cases" in (tmp_path / "multirun" / "s" / "report.html").read_text()
+
+
+def test_winner_after_others_says_that_the_test_was_read_for_them(tmp_path):
+    trials = [RunDirectory(tmp_path / f"trial-000{number}") for number in range(3)]
+    for trial in trials[:2]:
+        write_json(trial.evaluation("cases"), {})
+    assert [other.path.name for other in others_tested(trials[2], "cases")] == ["trial-0000", "trial-0001"]
+    assert [other.path.name for other in others_tested(trials[1], "cases")] == ["trial-0000"]
+    assert others_tested(trials[2], "medqa") == []
+    values = {"accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6, "n": 9}
+    metrics = {f"eval/cases/{key}": value for key, value in values.items()}
+    evaluation = {"tuned": metrics, "base": metrics}
+    assert told("cases", evaluation, 2).endswith("50.0% by the base; the test was read for 3 trials of this study")
+    assert told("cases", evaluation, 0).endswith("50.0% by the base")
 
 
 def test_run_that_is_chosen_by_its_loss_has_no_test_of_its_own(run_python_in, tmp_path):
