@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from medbot_exp.data.example import normalised
 
+TURN = "~"  # stands between an item's id and the number of the turn that it is asked in
+
 
 @dataclass(frozen=True)
 class Item:

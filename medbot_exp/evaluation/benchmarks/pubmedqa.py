@@ -35,7 +35,7 @@ def rows(source: Source) -> list[Row]:
 
     Raises:
         ConfigError: there is no such part.
-        DataError: as `read_rows`.
+        DataError: as `read_rows`; or a row has no PubMed id.
     """
     parts = ("test", "train", "labeled")
     if source.split not in parts:
@@ -44,6 +44,12 @@ def rows(source: Source) -> list[Row]:
             "test is the official one, labeled is all that have an expert's label"
         )
     labelled = read_rows(replace(source, split=HUB_SPLIT), PUBLISHED, ON_HUB)
+    nameless = next((row for row in labelled if not row.key and "pubid" not in row.fields), None)
+    if nameless is not None:
+        raise DataError(
+            f"`{source.path_key}` must hold rows with their PubMed ids, but {nameless.place} has none; give a mapping "
+            "by PubMed id, as ori_pqal.json is, or the field pubid"
+        )
     official = official_ids()
     if source.split == "labeled":
         return labelled

@@ -12,7 +12,7 @@ from medbot_exp.errors import ConfigError, DataError
 from medbot_exp.evaluation.benchmarks import cases, medmcqa, medqa, mmlu_medical, pubmedqa
 from medbot_exp.evaluation.item import Item, fingerprint
 from medbot_exp.evaluation.order import tagged
-from medbot_exp.evaluation.rows import Row, distinct
+from medbot_exp.evaluation.rows import Row, distinct, identified
 from medbot_exp.evaluation.source import Source, asked, developed, shown
 
 
@@ -167,7 +167,7 @@ class Benchmark:
         for number in sorted(range(len(rows)), key=lambda number: digest(f"{self.config.seed} {number}")):
             if len(drawn) == count:
                 break
-            item = tagged(self.reader.item(rows[number]))
+            item = tagged(identified(rows[number], self.reader.item(rows[number])))
             if normalised(item.question) not in passed_over:
                 drawn.setdefault(normalised(item.question), item)
         if len(drawn) < count:

@@ -58,6 +58,7 @@ def test_unlabelled_part_has_no_answers_at_all(published, write):
     [
         ({"opb": ""}, "option B must be a text that is not blank, but .*line 2 has ''"),
         ({"id": "0a1b-1"}, "duplicate ids: '0a1b-1' stands in .*line 1 and in .*line 2; take one"),
+        ({"id": "0a1b~3"}, "ids must be without '~', which .* turns of an item .*, but .*line 2 has '0a1b~3'; rename"),
         ({"subject_name": None}, "'subject_name' must be a text that is not blank, but .*line 2 has None"),
     ],
 )

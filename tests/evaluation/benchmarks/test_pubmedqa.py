@@ -106,6 +106,14 @@ def test_mapping_with_one_id_twice_is_refused(published, write):
         published("pubmedqa", path=write("ori_pqal.json", text), split="labeled")
 
 
+@pytest.mark.parametrize("split", ["test", "labeled"])
+def test_rows_without_their_ids_are_refused(published, write, split):
+    path = write("pubmedqa.jsonl", [ROW])
+    message = "`benchmark.pubmedqa.path` must hold rows with .* but .*line 1 has none; give a mapping by PubMed id"
+    with pytest.raises(DataError, match=message):
+        published("pubmedqa", path=path, split=split)
+
+
 @pytest.mark.parametrize("split", ["validation", None])
 def test_unknown_part_is_refused(published, split):
     with pytest.raises(ConfigError, match="`benchmark.pubmedqa.split` must be one of test, train, labeled, but got"):
