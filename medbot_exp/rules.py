@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -602,8 +603,23 @@ def measured_of(config: RunConfig) -> list[str]:
 
 
 def metric_name(name: str, benchmark: BenchmarkConfig) -> str:
-    """What results on the benchmark `name` are called: another name where other questions are asked."""
-    return f"pubmedqa_{benchmark.split}" if name == "pubmedqa" and benchmark.split != "test" else name
+    """What results on the benchmark `name` are called: another name where another part is asked for.
+
+    A part is `hub_config` or `split`, where it is not the one in conf/benchmark/<name>.yaml: medqa_train,
+    mmlu_medical_anatomy. Of a local file nothing is known but these.
+    """
+    given = [benchmark.hub_config, benchmark.split]
+    others = [part for part, own in zip(given, own_parts(name), strict=True) if part is not None and part != own]
+    return "_".join([name, *(re.sub(r"[^A-Za-z0-9.-]+", "_", part) for part in others)])
+
+
+@cache
+def own_parts(name: str) -> tuple[str | None, str | None]:
+    """`hub_config` and `split` of the benchmark `name` as conf/ has them; none where it has no such benchmark."""
+    if name not in options("benchmark"):
+        return None, None
+    own = OmegaConf.load(conf_directory() / "benchmark" / f"{name}.yaml")
+    return own.hub_config, own.split
 
 
 def development_name(name: str, benchmark: BenchmarkConfig) -> str:

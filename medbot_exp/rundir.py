@@ -2,7 +2,8 @@
 
 multirun/runs/<date>/<time>-<name>/  or  multirun/<study>/trial-0007/
   .hydra/  config.yaml (resolved)  manifest.json  metrics.jsonl  result.json  predictions/<benchmark>.jsonl
-  leaks.jsonl  evaluations/<benchmark>.json  adapter/ (PEFT format)  checkpoints/  wandb/  run.log
+  leaks.jsonl  adapter/ (PEFT format)  checkpoints/  wandb/  run.log
+  evaluations/  <benchmark>.json  <benchmark>.jsonl  <benchmark>-base.jsonl
 """
 
 import json
@@ -87,6 +88,10 @@ class RunDirectory:
     def evaluation(self, benchmark: str) -> Path:
         """The JSON file with what task=evaluate found on `benchmark`, the last time."""
         return self.evaluations / f"{benchmark}.json"
+
+    def evaluated(self, benchmark: str) -> Path:
+        """The JSONL file with the answers that `evaluation` is of: predictions/ has those that result.json is of."""
+        return self.evaluations / f"{benchmark}.jsonl"
 
     def hydra_files(self) -> dict[str, Path]:
         """The files of .hydra/ by the field of `HydraFiles` that they hold."""

@@ -18,7 +18,7 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -93,7 +93,7 @@ class Audit:
     """What was looked through and what was found.
 
     Attributes:
-        rows: how many training rows were looked through.
+        rows: how many rows were looked through.
         items: how many items of each benchmark they were held against.
         leaks: each pair of row and item at most once; in the order of the rows.
     """
@@ -115,6 +115,12 @@ class Audit:
         """By benchmark, the ids of the items that a row gives away."""
         pairs = {(leak.benchmark, leak.item) for leak in self.leaks}
         return {benchmark: frozenset(item for of, item in pairs if of == benchmark) for benchmark in self.items}
+
+    def about(self, rows: Sequence[Example], benchmarks: Collection[str]) -> "Audit":
+        """What of it is about `rows`, which it looked through, and `benchmarks`."""
+        ids = {row.id for row in rows}
+        found = [leak for leak in self.leaks if leak.row in ids and leak.benchmark in benchmarks]
+        return Audit(len(rows), {name: count for name, count in self.items.items() if name in benchmarks}, found)
 
     def examples(self, limit: int) -> list[Leak]:
         """The `limit` plainest leaks: the strongest kinds first, and of a kind the largest shares."""
@@ -220,6 +226,15 @@ def without(options: Iterable[str], text: str) -> str:
     return re.sub(r"(?: [a-e1-5])+$", "", rest) if rest != text else text
 
 
+def plain_options(options: Sequence[str]) -> frozenset[str]:
+    """`options` as single-spaced words, without the letters or numbers that count them: "A. Digoxin", "(b) Heparin"."""
+    texts = [words(option) for option in options]
+    counts = [text[0] for text in texts if len(text) > 1]
+    if len(counts) == len(texts) and counts in (list("abcdefgh"[: len(texts)]), list("12345678"[: len(texts)])):
+        texts = [text[1:] for text in texts]
+    return frozenset(map(" ".join, texts))
+
+
 class Vocabulary(dict[str, int]):
     """The id of each word of the items, and ELSEWHERE for every other word, which is added as it is asked for."""
 
@@ -299,7 +314,7 @@ class Search:
         self.words = Index([np.unique(ids) for ids in self.ids], max(FEW, COMMON_WORD * len(asked)))
         told = [ids if long else ids[:0] for ids, long in zip(self.ids, self.long, strict=True)]
         self.ngrams = Index([self.ngrams_of(ids) for ids in told], max(FEW, COMMON_NGRAM * len(asked)))
-        self.options = [frozenset(" ".join(words(option)) for option in item.options) for item in asked]
+        self.options = [plain_options(item.options) for item in asked]
         self.offered = Counter(self.options)
         self.with_stem: dict[str, list[int]] = {}
         for number, stem in enumerate(self.stems):
@@ -346,12 +361,13 @@ class Search:
 
         They are sought among those `near` to it, and those that it opens with: all words of a stem may be common.
         """
-        options = frozenset(" ".join(words(option)) for option in row.options)
+        options = plain_options(row.options)
         openings = (" ".join(question[:length]) for length in range(1, min(LONG, len(question) + 1)))
         opened = (number for opening in openings for number in self.with_stem.get(opening, ()))
         for number in sorted({*near.tolist(), *opened}):
             offered = self.options[number]
-            if options and offered and not options & offered:
+            others = bool(options and offered and not options & offered)
+            if others and self.words.rare[number] < RARE_WORDS:
                 continue  # "Which of the following is true?", of something else
             asked = without(offered, " ".join(question)).split()
             listed = len(asked) < len(question)
@@ -359,7 +375,7 @@ class Search:
             likeness = float(self.likeness(asked)[1][number] if listed else alike[number])
             if self.tells_all(number, " ".join(asked), same_options):
                 yield self.leak(row, number, Kind.overlap, 1.0)
-            elif likeness >= self.least_likeness(number, asked, same_options):
+            elif not others and likeness >= self.least_likeness(number, asked, same_options):
                 yield self.leak(row, number, Kind.fuzzy, likeness)
 
     def tell_the_item(self, offered: frozenset[str]) -> bool:

@@ -5,6 +5,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from medbot_exp.data.example import normalised
+
+TURN = "~"  # stands between an item's id and the number of the turn that it is asked in
+
 
 @dataclass(frozen=True)
 class Item:
@@ -32,6 +36,12 @@ class Item:
         """sha256 of what is asked and what is right, as 64 hex digits: the same item in the same order of options."""
         asked = [self.context, self.question, list(self.options.items()), self.label]
         return hashlib.sha256(json.dumps(asked, ensure_ascii=False).encode()).hexdigest()
+
+    @property
+    def content_hash(self) -> str:
+        """sha256 of question and options, as 16 hex digits: the same under another id, in another file or order."""
+        texts = [normalised(self.question), sorted(map(normalised, self.options.values()))]
+        return hashlib.sha256(json.dumps(texts, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
 def fingerprint(items: Sequence[Item]) -> str:

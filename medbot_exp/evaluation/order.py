@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from medbot_exp.config import OptionOrder
-from medbot_exp.evaluation.item import Item
+from medbot_exp.evaluation.item import TURN, Item
 
 AUXILIARY = (
     r"(?:is|are|is/are|was|were|be|does|do|did|has|have|had|can|could|will|would|shall|should|may|might|must|need)"
@@ -129,8 +129,8 @@ def ordered(items: Sequence[Item], order: OptionOrder, seed: int) -> list[Item]:
 
 
 def published_id(asked: str) -> str:
-    """The id that an item was published under, of one that is asked in several orders."""
-    published, turn, _ = asked.rpartition("~")
+    """The id that an item was published under, of one that is asked in several orders; it has no TURN in it."""
+    published, turn, _ = asked.rpartition(TURN)
     return published if turn else asked
 
 
@@ -146,7 +146,7 @@ def turns(item: Item) -> list[Item]:
     keys = movable(item)
     group = item.id if item.group is None else item.group
     return [
-        replace(rearranged(item, keys, keys[turn:] + keys[:turn]), id=f"{item.id}~{turn}", group=group)
+        replace(rearranged(item, keys, keys[turn:] + keys[:turn]), id=f"{item.id}{TURN}{turn}", group=group)
         for turn in range(max(1, len(keys)))
     ]
 

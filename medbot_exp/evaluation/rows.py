@@ -13,7 +13,7 @@ from typing import Any
 
 from medbot_exp.data.sources import as_row, numbered_lines, read_parquet, told
 from medbot_exp.errors import DataError
-from medbot_exp.evaluation.item import Item
+from medbot_exp.evaluation.item import TURN, Item
 
 LETTERS = tuple("ABCD")
 MMLU_COLUMNS = 6
@@ -155,16 +155,30 @@ def no_option(row: Row, label: Any, options: str) -> DataError:
     )
 
 
+def identified(row: Row, item: Item) -> Item:
+    """`item`, which is that of `row`, once its id is none of those that turns of an item get.
+
+    Raises:
+        DataError: it is like one.
+    """
+    if TURN in item.id:
+        raise DataError(
+            f"ids must be without {TURN!r}, which tells the turns of an item apart under order=cyclic, but {row.place} "
+            f"has {item.id!r}; rename it"
+        )
+    return item
+
+
 def distinct(rows: Sequence[Row], item_of: Callable[[Row], Item]) -> list[Item]:
     """The items of `rows`.
 
     Raises:
-        DataError: two have one id.
+        DataError: two have one id, or one is like those of turns.
     """
     items: list[Item] = []
     places: dict[str, str] = {}
     for row in rows:
-        item = item_of(row)
+        item = identified(row, item_of(row))
         if item.id in places:
             raise DataError(
                 f"ids must be unique, but there are duplicate ids: {item.id!r} stands in {places[item.id]} and in "

@@ -29,7 +29,7 @@ def print_evaluation(
     console.print(metrics_table(("base", "tuned"), base, tuned, against) if tuned else base_table(base))
     facts = {
         **doubts(tuned or base, against),
-        "answers": f"{directory}/predictions",
+        "answers": f"{directory}/{directory.evaluations.name}",
         "record": str(directory),
         **({"W&B": tracking} if tracking else {}),
     }

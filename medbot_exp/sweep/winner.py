@@ -11,7 +11,7 @@ import yaml
 
 from medbot_exp.config import ObjectiveConfig
 from medbot_exp.rules import DEVELOPMENT
-from medbot_exp.rundir import HydraFiles, RunDirectory
+from medbot_exp.rundir import HydraFiles, RunDirectory, trials_of
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,8 @@ TAKEN_OVER = ("tracking", "cache_dir=")
 def test_facts(winner: RunDirectory) -> dict[str, str]:
     """What the model of `winner` makes of the tests whose development parts it was chosen by, a line for each.
 
-    None where it was chosen by something else.
+    Empty where it was chosen by something else, or the test was not to be had. A study that went on has had other
+    winners: the line says of how many the test was read.
     """
     files = HydraFiles.read(winner)
     config = yaml.safe_load(files.resolved)
@@ -32,26 +33,44 @@ def test_facts(winner: RunDirectory) -> dict[str, str]:
         return {}
     own = [word for word in files.task_overrides() if word.startswith(TAKEN_OVER)]
     words = ["-m", "medbot_exp", "task=evaluate", f"task.run={winner}", *own]
-    log.info("the test is read once, for %s", winner)
+    metrics = sorted(name.removesuffix(DEVELOPMENT) for name in chosen_by)
+    earlier = {metric: others_tested(winner, metric) for metric in metrics}
+    before = sorted({str(trial) for trials in earlier.values() for trial in trials})
+    if before:
+        log.warning("the test was read for %s, and is now for %s", ", ".join(before), winner)
+    else:
+        log.info("the test is read once, for %s", winner)
     done = subprocess.run([sys.executable, *words], stdout=subprocess.DEVNULL)
     if done.returncode:
         command = shlex.join(["python", *words])
         log.warning("the test of the best trial ended with status %d; to try again: %s", done.returncode, command)
         return {}
-    found = {metric: winner.evaluation(metric) for metric in (name.removesuffix(DEVELOPMENT) for name in chosen_by)}
     return {
-        f"test on {metric}": told(metric, json.loads(path.read_text(encoding="utf-8")))
-        for metric, path in sorted(found.items())
+        f"test on {metric}": told(
+            metric, json.loads(winner.evaluation(metric).read_text(encoding="utf-8")), len(earlier[metric])
+        )
+        for metric in metrics
     }
 
 
-def told(metric: str, evaluation: dict[str, Any]) -> str:
-    """The accuracy in `evaluation`, with its interval, beside that of the base model."""
+def others_tested(winner: RunDirectory, metric: str) -> list[RunDirectory]:
+    """The other trials of the study of `winner` that were put to the test `metric`."""
+    others = (trial for trial in trials_of(winner.path.parent) if trial.path != winner.path)
+    return [trial for trial in others if trial.evaluation(metric).is_file()]
+
+
+def told(metric: str, evaluation: dict[str, Any], others: int) -> str:
+    """The accuracy in `evaluation`, with its interval, beside that of the base model.
+
+    Args:
+        others: trials of its study that the test was read for as well.
+    """
     tuned, base = evaluation["tuned"], evaluation["base"]
     accuracy, low, high, count = (
         tuned[f"eval/{metric}/{key}"] for key in ("accuracy", "accuracy_low", "accuracy_high", "n")
     )
+    again = f"; the test was read for {others + 1} trials of this study" if others else ""
     return (
         f"{accuracy:.1%} ({low:.1%} to {high:.1%}) of {int(count)} items that no trial was chosen by, "
-        f"{base[f'eval/{metric}/accuracy']:.1%} by the base"
+        f"{base[f'eval/{metric}/accuracy']:.1%} by the base{again}"
     )

@@ -3,6 +3,7 @@
 import gc
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from medbot_exp import rundir
-from medbot_exp.config import BenchmarkConfig, RunConfig, TrackingName
+from medbot_exp.config import RunConfig, TrackingName
 from medbot_exp.data import sources
 from medbot_exp.data.example import Example, fingerprint
 from medbot_exp.data.leaks import Audit, audit
@@ -21,7 +22,7 @@ from medbot_exp.errors import ConfigError, DataError, Interrupted, MedbotError, 
 from medbot_exp.evaluation.examine import longest, plain
 from medbot_exp.evaluation.generate import end_tokens
 from medbot_exp.evaluation.measure import Answers, Examiner, compared
-from medbot_exp.evaluation.paper import Paper, read_tests
+from medbot_exp.evaluation.paper import Paper, read_papers, read_tests
 from medbot_exp.evaluation.vllm import Server, Vllm, answered_by_vllm, refuse_without_vllm
 from medbot_exp.lora import check_saved, restore, saved_digest
 from medbot_exp.model import Located, Outline, generation_config, locate, outline
@@ -29,8 +30,8 @@ from medbot_exp.processes import ALONE
 from medbot_exp.report.console import stdout_console
 from medbot_exp.report.evaluation import print_evaluation
 from medbot_exp.rules import typed
-from medbot_exp.rundir import base_of, read_jsonl, write_json
-from medbot_exp.tasks.leak_gate import asked_of, told_of
+from medbot_exp.rundir import base_of, read_jsonl, write_json, write_jsonl
+from medbot_exp.tasks.leak_gate import asked_of, told_of, worked_audit
 from medbot_exp.tasks.phases import papers_with_room
 from medbot_exp.tasks.start import base_identity, benchmarks_told, quiet_libraries, refuse_conflicts
 from medbot_exp.tracking import manifest
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+DEVELOPMENT_KEY = re.compile(r"\+*benchmark\.\w+\.development(?:_\w+)?=")
 # What the command says itself; all else is the run's.
 OWN = ("task", "benchmark", "tracking", "model.path", "cache_dir", "root", "name", "study")
 
@@ -55,7 +57,7 @@ class Subject:
     Attributes:
         config: of the run, with the benchmarks that are asked now.
         manifest: of the run; None for a base model alone, which gets a record of its own.
-        rows: that the model was trained on; None where they are not known.
+        rows: that the model was trained on, of a base model those that its prompt shows; None where they are not known.
     """
 
     config: RunConfig
@@ -91,8 +93,8 @@ def run(config: RunConfig, directory: rundir.RunDirectory, hydra_files: rundir.H
     mode = decide_mode(config.tracking) if config.tracking.name is TrackingName.wandb else None
     device = find_device()
     refuse_unfit(subject.config, device)
-    papers = read_tests(subject.config)
-    found = None if subject.rows is None else held_against(subject.rows, papers)
+    papers = papers_of(subject)
+    found = held_against(subject, papers)
     logging.captureWarnings(True)  # the libraries' own are no news
     try:
         evaluated = perform(subject, papers, found, device)
@@ -119,8 +121,8 @@ def subject_of(config: RunConfig, directory: rundir.RunDirectory, hydra_files: r
         ConfigError: something else than benchmarks is to be other than in the run.
     """
     if config.task.run is None:
-        rows = sources.load(config.data).train if config.prompt.shots else None
-        if rows is not None and len(rows) < config.prompt.shots:
+        rows = sources.load(config.data).train[: config.prompt.shots] if config.prompt.shots else []
+        if len(rows) < config.prompt.shots:
             raise DataError(f"prompt.shots={config.prompt.shots} must be rows, but data has {len(rows)}; show fewer")
         return Subject(config, directory, None, rows)
     trained = rundir.RunDirectory(Path(config.task.run).expanduser())
@@ -135,18 +137,34 @@ def subject_of(config: RunConfig, directory: rundir.RunDirectory, hydra_files: r
         own,
         task=config.task,
         model=moved,
-        benchmark={name: as_chosen_by(own, name, benchmark) for name, benchmark in benchmarks.items()},
+        benchmark=benchmarks,
         tracking=config.tracking,
         cache_dir=config.cache_dir,
     )
     if not benchmarks:
         raise ConfigError(f"an evaluation needs a benchmark, but {trained} has none; add benchmark=[medqa]")
     told = json.loads(trained.manifest.read_text(encoding="utf-8"))
+    if "chosen_by" not in told:
+        raise other_version(trained, f"{trained.manifest} does not say what it was chosen by")
     return Subject(evaluated, trained, told, trained_rows(evaluated, trained, told))
+
+
+def papers_of(subject: Subject) -> list[Paper]:
+    """What `subject` is asked; errors as of `read_papers` and `read_tests`."""
+    if subject.manifest is None:
+        tests, _ = read_papers(subject.config)
+        return tests
+    return read_tests(subject.config, frozenset(subject.manifest["chosen_by"]))
 
 
 def refuse_others(overrides: Sequence[str]) -> None:
     """Raise a ConfigError where the command changes what is the run's own."""
+    developing = [word for word in overrides if DEVELOPMENT_KEY.match(word)]
+    if developing:
+        raise ConfigError(
+            "a run is evaluated without the items that it was chosen by, which it has in its record, but got "
+            f"{' '.join(developing)}; leave that out"
+        )
     others = [word for word in overrides if not word.lstrip("+").partition("=")[0].startswith(OWN)]
     if others:
         raise ConfigError(
@@ -165,22 +183,14 @@ def config_of(directory: rundir.RunDirectory) -> RunConfig:
     try:
         return typed(OmegaConf.merge(OmegaConf.structured(RunConfig), content))  # type: ignore[arg-type]
     except Exception as error:  # OmegaConf's, or ours for keys that an older config lacks
-        raise RunDirectoryError(
-            f"`task.run` must name a run of this version, but {directory.config} does not fit it: {first_line(error)}; "
-            "evaluate it with the version in its manifest.json"
-        ) from error
+        raise other_version(directory, f"{directory.config} does not fit it: {first_line(error)}") from error
 
 
-def as_chosen_by(own: RunConfig, name: str, benchmark: BenchmarkConfig) -> BenchmarkConfig:
-    """`benchmark` with the development part of the run `own`, whose items are none of a test of it."""
-    if name not in own.benchmark:
-        return benchmark
-    chosen = own.benchmark[name]
-    return replace(
-        benchmark,
-        development=chosen.development,
-        development_path=chosen.development_path,
-        development_split=chosen.development_split,
+def other_version(directory: rundir.RunDirectory, reason: str) -> RunDirectoryError:
+    """The error for a run that was made by another version, which `reason` tells."""
+    return RunDirectoryError(
+        f"`task.run` must name a run of this version, but {reason}; evaluate {directory} with the version in its "
+        "manifest.json"
     )
 
 
@@ -195,7 +205,8 @@ def trained_rows(config: RunConfig, directory: rundir.RunDirectory, told: Mappin
     except MedbotError as error:
         reason = first_line(error)
     else:
-        dropped = {leak["row"] for leak in read_jsonl(directory.leaks)} if told["leaks"]["policy"] == "drop" else set()
+        leaks = read_jsonl(directory.leaks) if told["leaks"]["policy"] == "drop" else []
+        dropped = {leak["row"] for leak in leaks if leak["part"] == "train"}
         rows = [row for row in every if row.id not in dropped]
         if fingerprint(rows) == told["data"]["train"]:
             return rows
@@ -206,12 +217,16 @@ def trained_rows(config: RunConfig, directory: rundir.RunDirectory, told: Mappin
     return None
 
 
-def held_against(rows: Sequence[Example], papers: Sequence[Paper]) -> Audit:
-    """What of `papers` the `rows` give away, which were trained on."""
-    found = audit(rows, [asked for paper in papers for asked in asked_of(paper)])
+def held_against(subject: Subject, papers: Sequence[Paper]) -> Audit:
+    """What of `papers` the rows of `subject` give away, and their worked examples; the log tells of it."""
+    asked = [replace(paper, others=()) for paper in papers]
+    rows = subject.rows or ()
+    sought = [each for paper in asked for each in asked_of(paper)]
+    found = audit(rows, sought) if rows else Audit(0, {paper.metric: len(paper.items) for paper in asked}, [])
     if found.leaks:
-        log.warning("rows that were trained on and give away an item of a benchmark: %s", told_of(found))
-    return found
+        use = "the prompt shows and that" if subject.manifest is None else "were trained on and"
+        log.warning("rows that %s give away an item of a benchmark: %s", use, told_of(found))
+    return replace(found, leaks=[*found.leaks, *worked_audit(asked).leaks])
 
 
 def perform(subject: Subject, papers: Sequence[Paper], found: Audit | None, device: "torch.device") -> list[Evaluated]:
@@ -332,17 +347,17 @@ def refuse_other_base(told: Mapping[str, Any], version: str, source: str) -> Non
 
 
 def record(
-    subject: Subject, evaluated: Sequence[Evaluated], found: Audit | None, device: "torch.device"
+    subject: Subject, evaluated: Sequence[Evaluated], found: Audit, device: "torch.device"
 ) -> dict[str, dict[str, Any]]:
-    """Write predictions/ and evaluations/ of the run; the content of the latter by metric."""
-    files = Record(subject.directory, Mirror())
+    """Write evaluations/ of the run, and the record of a base model alone; the evaluations by metric."""
+    directory = subject.directory
     told = benchmarks_told([each.paper for each in evaluated])
     evaluations = {}
     for each in evaluated:
         metric = each.paper.metric
-        files.write_predictions(base_of(metric) if each.tuned else metric, each.base.rows())
+        write_jsonl(directory.evaluated(base_of(metric)), each.base.rows())
         if each.tuned:
-            files.write_predictions(metric, each.tuned.rows())
+            write_jsonl(directory.evaluated(metric), each.tuned.rows())
         evaluations[metric] = {
             "benchmark": each.paper.name,
             "settings": plain(asdict(each.paper.benchmark)),
@@ -352,10 +367,10 @@ def record(
             "base": each.base.metrics,
             "tuned": each.tuned.metrics if each.tuned else None,
             "against_base": compared(each.base.predictions, each.tuned.predictions) if each.tuned else None,
-            "leaks": None if found is None or each.tuned is None else found.counts()[metric],
+            "leaks": None if subject.rows is None else found.counts()[metric],
             "environment": manifest.environment(),
         }
-        write_json(subject.directory.evaluation(metric), evaluations[metric])
+        write_json(directory.evaluation(metric), evaluations[metric])
     if subject.manifest is None:
         record_base(subject, evaluations, device)
     return evaluations
@@ -372,7 +387,10 @@ def record_base(subject: Subject, evaluations: Mapping[str, Any], device: "torch
             "study": None,
             "precision": choose_precision(config.trainer.precision, device).name,
             "model": {"name": config.model.name, "source": located.source, "version": located.version},
-            "benchmarks": {metric: {"fingerprint": each["fingerprint"]} for metric, each in evaluations.items()},
+            "benchmarks": {
+                metric: {key: each[key] for key in ("fingerprint", "asked", "worked")}
+                for metric, each in evaluations.items()
+            },
             "seeds": {"seed": config.seed},
         },
     )

@@ -176,7 +176,7 @@ def train_and_measure(
             weights=base_identity(config, loaded.located.version, device, processes),
             precision=precision,
             cache_dir=Path(config.cache_dir).expanduser(),
-            given_away=job.inputs.passed.given_away(),
+            given_away=job.inputs.passed.given_away(papers),
             processes=processes,
         )
         exam = Exam(
@@ -323,8 +323,9 @@ def begin_record(job: Job, record: Record, loaded: Loaded, prepared: Prepared, p
     if job.trial is not None:
         contents["run_id"] = job.trial.run_id
     written = manifest.write(directory, contents)
-    if job.inputs.passed.audit.leaks:
-        record.write_leaks(job.inputs.passed.rows())
+    leaks = job.inputs.passed.rows()
+    if leaks:
+        record.write_leaks(leaks)
     directory.result.unlink(missing_ok=True)  # of an attempt that failed; this one writes its own
     record.mirror = mirror_of(job, written["run_id"], written["name"], written["study"])
 

@@ -13,10 +13,10 @@ from medbot_exp.data.example import Example, Split, fingerprint, normalised
 from medbot_exp.data.prepare import TokenizedRows, tokenize
 from medbot_exp.device import find_device, refuse_lacking, refuse_unfit
 from medbot_exp.errors import DataError
-from medbot_exp.evaluation.paper import Paper, read_developments, read_tests
+from medbot_exp.evaluation.paper import Paper, questions_of, read_papers
 from medbot_exp.model import Loaded, check_paths
 from medbot_exp.processes import Processes, refuse
-from medbot_exp.tasks.leak_gate import Passed, pass_gate
+from medbot_exp.tasks.leak_gate import Passed, pass_gate, unseen
 from medbot_exp.tracking.wandb import Mode, decide_mode
 from medbot_exp.training import backend
 from medbot_exp.training.footprint import Longest
@@ -108,8 +108,8 @@ def read_questions(config: RunConfig) -> tuple[Passed, list[Paper]]:
     """
     split = sources.load(config.data)
     refuse_overlap(split.train, split.validation)
-    tests, developments = read_tests(config), read_developments(config)
-    passed = pass_gate(split, [*tests, *developments], config.data.on_leak)
+    tests, developments = read_papers(config)
+    passed = pass_gate(split, [*tests, *developments], config.data.on_leak, unseen(config, tests))
     split = passed.split
     if len(split.train) <= config.prompt.shots:
         raise DataError(
@@ -205,16 +205,22 @@ def manifest_contents(
             for name, rows in (("train", prepared.rows), ("validation", prepared.held_out))
         },
         "benchmarks": benchmarks_told(inputs.papers),
+        "chosen_by": questions_of([paper for paper in inputs.papers if paper.chooses]),
         "leaks": inputs.passed.report(),
         "seeds": {"seed": config.seed},
     }
 
 
 def benchmarks_told(papers: Sequence[Paper]) -> dict[str, Any]:
-    """What a record says of the benchmarks asked: the fingerprint is what benchmark.<name>.fingerprint takes."""
+    """What a record says of the benchmarks asked: the fingerprint is what benchmark.<name>.fingerprint takes.
+
+    `asked` and `worked` are those of the items that are put to the model, and of those that are shown to it.
+    """
     return {
         paper.metric: {
             "fingerprint": paper.source,
+            "asked": paper.asked,
+            "worked": paper.shown,
             "items": len(paper.items),
             "revision": paper.benchmark.revision,
         }

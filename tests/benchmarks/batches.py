@@ -29,7 +29,7 @@ import torch
 
 import medbot_exp.cli  # noqa: F401  # registers the schema and the resolvers that conf/ names
 from medbot_exp.config import Precision, RunConfig, conf_directory
-from medbot_exp.evaluation.benchmarks import medqa
+from medbot_exp.evaluation.benchmarks.registry import Benchmark
 from medbot_exp.evaluation.examine import Candidate, batched, examine, questions_of
 from medbot_exp.evaluation.generate import Transformers
 from medbot_exp.evaluation.paper import Paper, paper_of
@@ -66,8 +66,8 @@ class Taken:
 
 def middle(config: RunConfig, rows: int, candidate: Candidate) -> Paper:
     """The `rows` of the benchmark that stand in the middle by their lengths."""
-    benchmark = config.benchmark["medqa"]
-    paper = paper_of("medqa", "medqa", benchmark, medqa.read(benchmark))
+    read = Benchmark("medqa", config.benchmark["medqa"])
+    paper = paper_of(read, "medqa", read.published)
     questions = questions_of(paper, config.prompt, [], candidate.tokenizer)
     (ranked,) = batched(questions, len(questions))
     first = (len(ranked) - rows) // 2

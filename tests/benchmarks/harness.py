@@ -125,7 +125,7 @@ def compare(data: Path, rows: int, rounds: int, batch_sizes: Sequence[int], tria
 
     import medbot_exp.cli  # noqa: F401  # registers the schema and the resolvers that conf/ names
     from medbot_exp.config import Precision, conf_directory
-    from medbot_exp.evaluation.benchmarks import medqa
+    from medbot_exp.evaluation.benchmarks.registry import Benchmark
     from medbot_exp.evaluation.examine import Candidate, examine
     from medbot_exp.evaluation.generate import Transformers
     from medbot_exp.evaluation.paper import paper_of
@@ -139,8 +139,8 @@ def compare(data: Path, rows: int, rounds: int, batch_sizes: Sequence[int], tria
     loaded = load(config.model, Path(config.cache_dir).expanduser(), torch.device("cpu"))
     writer = Transformers(loaded.model, loaded.tokenizer, Precision.fp32)
     candidate = Candidate(writer, loaded.tokenizer, config.prompt, [], {"model": "benchmark"})
-    benchmark = config.benchmark["medqa"]
-    paper = paper_of("medqa", "medqa", benchmark, medqa.read(benchmark)[:rows])
+    read = Benchmark("medqa", config.benchmark["medqa"])
+    paper = paper_of(read, "medqa", read.published[:rows])
     raw = [json.loads(line) for line in data.read_text(encoding="utf-8").splitlines()][:rows]
 
     def ours(number: int) -> Any:

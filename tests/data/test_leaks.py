@@ -90,6 +90,19 @@ def test_changed_numbers_do_not_hide_a_vignette():
         assert kinds(row(VIGNETTE.replace(old, new))) == {"hoarse": "overlap"}
 
 
+@pytest.mark.parametrize(
+    "form", ["{letter}. {drug}", "({letter}) {drug}", "{number}) {drug}", "{drug} 250 mg", "Oral {drug}"]
+)
+def test_short_stem_is_found_however_its_options_are_written(form):
+    options = [
+        form.format(letter=letter, number=number, drug=drug)
+        for number, (letter, drug) in enumerate(zip("ABCD", DRUGS, strict=True), start=1)
+    ]
+    assert kinds(row(SHORT, options=options)) == {"absence": "overlap"}
+    # Other words with other options ask something else.
+    assert kinds(row("Which drug is the choice for absence seizures?", options=["Valproate", "Lidocaine"])) == {}
+
+
 PARAPHRASE = (
     "A 45 year old male comes in with hoarseness for three weeks and, since the spring, a growing lump below his left "
     "ear. He keeps racing pigeons and repairs looms in a cotton factory. BP is 120/80, HR 80, temp 37 C. A vocal cord "

@@ -14,7 +14,7 @@ import torch
 from harness import OVERRIDES, by_harness, harness_model, local_task, sums
 
 from medbot_exp.config import Precision
-from medbot_exp.evaluation.benchmarks import registry
+from medbot_exp.evaluation.benchmarks.registry import Benchmark
 from medbot_exp.evaluation.examine import Candidate, examine
 from medbot_exp.evaluation.generate import Transformers
 from medbot_exp.evaluation.paper import paper_of
@@ -41,8 +41,8 @@ def agree(real_rows, compose, tmp_path) -> Callable[..., set[str]]:
         files = [written(tmp_path / "asked.jsonl", asked), written(tmp_path / "shown.jsonl", others)]
         paths = [f"benchmark.medqa.path={files[0]}", f"benchmark.medqa.shots_path={files[1]}"]
         config = compose(*OVERRIDES, *paths, f"benchmark.medqa.shots={shots}")
-        benchmark = config.benchmark["medqa"]
-        paper = paper_of("medqa", "medqa", benchmark, registry.read("medqa", benchmark))
+        read = Benchmark("medqa", config.benchmark["medqa"])
+        paper = paper_of(read, "medqa", read.asked())
         worked = paper.worked
         candidate = Candidate(
             Transformers(model, tokenizer, Precision.fp32), tokenizer, config.prompt, [], {"model": "the same"}

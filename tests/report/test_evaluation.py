@@ -37,7 +37,7 @@ def test_tuned_model_stands_beside_its_base():
     assert (
         "medqa 29.0% to 57.0% (95%); chance 25.0%, most frequent label 40.0%; against the base p 0.021, where" in text
     )
-    assert "answers multirun/runs/d/t-n/predictions" in text and "W&B offline; wandb sync x" in text
+    assert "answers multirun/runs/d/t-n/evaluations" in text and "W&B offline; wandb sync x" in text
 
 
 def test_few_groups_are_said_to_show_no_difference():

@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from medbot_exp.rundir import RunDirectory, read_jsonl
+from medbot_exp.rundir import RunDirectory, read_jsonl, write_json
+from medbot_exp.sweep.winner import others_tested, told
 from medbot_exp.sweep.winner import test_facts as facts_of_test
 
 SMALL = (
@@ -22,8 +23,8 @@ SMALL = (
 )
 
 
-def asked(directory, name):
-    return {row["id"] for row in read_jsonl(directory.predictions(name))}
+def asked(path):
+    return {row["id"] for row in read_jsonl(path)}
 
 
 @pytest.mark.parametrize("search", [(), ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "hydra/launcher=local")])
@@ -34,8 +35,9 @@ def test_winner_alone_is_put_to_the_test(run_python_in, tmp_path, search):
     scores = [json.loads(trial.result.read_text())["objective"]["eval/cases_development/accuracy"] for trial in trials]
     winner = trials[scores.index(max(scores))]
     assert [trial for trial in trials if trial.evaluations.exists()] == [winner]
-    assert all(len(asked(trial, "cases_development")) == 10 for trial in trials)
-    assert len(asked(winner, "cases")) == 5 and not asked(winner, "cases") & asked(winner, "cases_development")
+    assert all(len(asked(trial.predictions("cases_development"))) == 10 for trial in trials)
+    test = asked(winner.evaluated("cases"))
+    assert len(test) == 5 and not test & asked(winner.predictions("cases_development"))
     found = json.loads(winner.evaluation("cases").read_text())["tuned"]["eval/cases/accuracy"]
     assert (
         f"test on cases  {found:.1%} (" in finished.stdout
@@ -44,6 +46,20 @@ def test_winner_alone_is_put_to_the_test(run_python_in, tmp_path, search):
     assert finished.stderr.count("the test is read once") == 1
     if search:
         assert "test on cases" in (tmp_path / "multirun" / "s" / "report.html").read_text()
+
+
+def test_winner_after_others_says_that_the_test_was_read_for_them(tmp_path):
+    trials = [RunDirectory(tmp_path / f"trial-000{number}") for number in range(3)]
+    for trial in trials[:2]:
+        write_json(trial.evaluation("cases"), {})
+    assert [other.path.name for other in others_tested(trials[2], "cases")] == ["trial-0000", "trial-0001"]
+    assert [other.path.name for other in others_tested(trials[1], "cases")] == ["trial-0000"]
+    assert others_tested(trials[2], "medqa") == []
+    values = {"accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6, "n": 9}
+    metrics = {f"eval/cases/{key}": value for key, value in values.items()}
+    evaluation = {"tuned": metrics, "base": metrics}
+    assert told("cases", evaluation, 2).endswith("50.0% by the base; the test was read for 3 trials of this study")
+    assert told("cases", evaluation, 0).endswith("50.0% by the base")
 
 
 def test_run_that_is_chosen_by_its_loss_has_no_test_of_its_own(run_python_in, tmp_path):

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from medbot_exp.errors import ConfigError, DataError, Interrupted, ModelError, RunDirectoryError
 from medbot_exp.evaluation import examine as room
+from medbot_exp.evaluation.benchmarks.pubmedqa import official_ids
 from medbot_exp.rundir import HydraFiles, RunDirectory, read_jsonl, write_json
 from medbot_exp.tasks import evaluate, train
 
@@ -105,6 +106,15 @@ def test_what_the_run_itself_asked_is_not_asked_again(run_of, evaluated, wheneve
     assert accuracy == result["metrics"]["eval/cases/accuracy"]
     assert found["against_base"] == result["against_base"]["cases"]
     assert {name: run.predictions(name).read_bytes() for name in before} == before
+    assert {name: run.evaluated(name).read_bytes() for name in before} == before
+
+
+def test_answers_that_the_runs_result_is_of_are_left_alone(run_of, evaluated):
+    run = run_of()
+    before = {path.name: path.read_bytes() for path in run.predictions("cases").parent.iterdir()}
+    evaluated(run, "benchmark=[cases]", "benchmark.cases.limit=6")
+    assert len(read_jsonl(run.evaluated("cases"))) == len(read_jsonl(run.evaluated("cases-base"))) == 6
+    assert {path.name: path.read_bytes() for path in run.predictions("cases").parent.iterdir()} == before
 
 
 @pytest.mark.parametrize("init", ["default", "gaussian", "orthogonal", "pissa", "olora", "dora"])
@@ -113,19 +123,15 @@ def test_adapter_answers_as_it_did_at_the_end_of_its_training(run_of, evaluated,
     before = read_jsonl(run.predictions("cases"))
     shutil.rmtree(tmp_path / "cache" / "evaluations")
     evaluated(run)
-    found = read_jsonl(run.predictions("cases"))
+    found = read_jsonl(run.evaluated("cases"))
     assert found == before
-    base = read_jsonl(run.predictions("cases-base"))
+    base = read_jsonl(run.evaluated("cases-base"))
     assert [row["log_likelihoods"] for row in base] != [row["log_likelihoods"] for row in found]
 
 
 def test_other_benchmarks_are_asked_of_both(run_of, evaluated, tmp_path, capsys):
     run = run_of()
-    rows = [
-        {"question": f"Q {n}?", "options": {x: f"{x}{n}" for x in "ABCD"}, "answer": f"B{n}", "answer_idx": "B"}
-        for n in range(5)
-    ]
-    (tmp_path / "medqa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "medqa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in medqa_rows(range(5))))
     own = ("benchmark=[medqa,cases]", f"benchmark.medqa.path={tmp_path}/medqa.jsonl")
     written = ("benchmark.medqa.answer_tokens=4", "benchmark.cases.limit=4")
     accuracy = evaluated(run, *own, *written)
@@ -133,29 +139,111 @@ def test_other_benchmarks_are_asked_of_both(run_of, evaluated, tmp_path, capsys)
     assert accuracy == found["tuned"]["eval/medqa/accuracy"]
     assert found["settings"]["answer_tokens"] == 4 and found["base"]["eval/medqa/n"] == 5
     assert found["against_base"]["n"] == 5 and sum(found["leaks"].values()) == 0
-    assert [row["stop"] for row in read_jsonl(run.predictions("medqa"))].count("length") > 0
+    assert [row["stop"] for row in read_jsonl(run.evaluated("medqa"))].count("length") > 0
     printed = capsys.readouterr().out
     assert "accuracy on medqa (n=5)" in printed and "accuracy on cases (n=4)" in printed
     assert not (tmp_path / "new").exists()
 
 
-def test_items_that_the_run_was_chosen_by_are_not_asked(run_of, evaluated):
+def test_items_that_the_run_was_chosen_by_are_not_asked(run_of, evaluated, caplog):
     run = run_of("objective=accuracy", "benchmark.cases.development=40")
     chosen_by = {row["id"] for row in read_jsonl(run.predictions("cases_development"))}
-    evaluated(run, "benchmark=[cases]", "benchmark.cases.limit=null", "benchmark.cases.development=1")
-    asked = {row["id"] for row in read_jsonl(run.predictions("cases"))}
+    with caplog.at_level("INFO"):
+        evaluated(run, "benchmark=[cases]", "benchmark.cases.limit=null")
+    asked = {row["id"] for row in read_jsonl(run.evaluated("cases"))}
     assert (len(chosen_by), len(asked)) == (40, 5) and not chosen_by & asked
+    assert "cases: 40 of 45 items are left out, as the run was chosen by them" in caplog.text
+
+
+@pytest.fixture
+def chosen_run(run_of, tmp_path):
+    """chosen_run(file, content, *overrides): a run that is chosen by 8 items of a part of a benchmark."""
+
+    def trained_on(benchmark, content, *overrides):
+        name = f"{benchmark}.json" if isinstance(content, dict) else f"{benchmark}.jsonl"
+        text = json.dumps(content) if isinstance(content, dict) else "".join(json.dumps(row) + "\n" for row in content)
+        (tmp_path / name).write_text(text)
+        asked = [f"benchmark=[{benchmark}]", f"benchmark.{benchmark}.method=loglikelihood"]
+        goal = [f"objective.metric=eval/{benchmark}_development/accuracy", "objective.direction=maximize"]
+        words = [f"benchmark=[{benchmark},cases]", *asked[1:], *goal, f"benchmark.{benchmark}.development=8"]
+        return run_of(*words, *overrides), asked, tmp_path / name
+
+    return trained_on
+
+
+def medqa_rows(numbers):
+    return [
+        {"question": f"Q {n}?", "options": {x: f"{x}{n}" for x in "ABCD"}, "answer": f"B{n}", "answer_idx": "B"}
+        for n in numbers
+    ]
+
+
+def test_part_that_the_run_was_chosen_by_is_not_its_test_under_the_benchmarks_name(chosen_run, evaluated, tmp_path):
+    (tmp_path / "test.jsonl").write_text(json.dumps(medqa_rows([99])[0]) + "\n")
+    own = f"benchmark.medqa.path={tmp_path}/test.jsonl"
+    train = f"benchmark.medqa.development_path={tmp_path}/medqa.jsonl"
+    run, asked, path = chosen_run("medqa", medqa_rows(range(12)), own, train)
+    # The part is known from the record: also where its rows stand in another order, under other letters.
+    rows = [row | {"options": {"A": "B" + row["question"][2:-1]}} for row in medqa_rows(range(11, -1, -1))]
+    for row, old in zip(rows, medqa_rows(range(11, -1, -1)), strict=True):
+        row["options"] |= {"B": old["options"]["A"], "C": old["options"]["D"], "D": old["options"]["C"]}
+        row["answer_idx"] = "A"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    evaluated(run, *asked, f"benchmark.medqa.path={path}")
+    assert json.loads(run.evaluation("medqa").read_text())["items"] == 4
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows if row["question"] in chosen_questions(run)))
+    with pytest.raises(DataError, match="the run was chosen by all 8 of medqa; ask another part with benchmark.medqa"):
+        evaluated(run, *asked, f"benchmark.medqa.path={path}")
+
+
+def chosen_questions(run):
+    prompts = [row["prompt"] for row in read_jsonl(run.predictions("medqa_development"))]
+    return {question for n in range(12) if any((question := f"Q {n}?") in prompt for prompt in prompts)}
+
+
+def test_part_that_was_set_apart_is_not_asked_in_a_larger_file(chosen_run, evaluated, tmp_path):
+    apart = "benchmark.medqa.development_split=null"
+    run, asked, path = chosen_run("medqa", medqa_rows(range(12)), f"benchmark.medqa.path={tmp_path}/medqa.jsonl", apart)
+    path.write_text("".join(json.dumps(row) + "\n" for row in medqa_rows(range(20))))
+    chosen_by = {row["id"] for row in read_jsonl(run.predictions("medqa_development"))}
+    evaluated(run, *asked, f"benchmark.medqa.path={path}")
+    left = {row["id"] for row in read_jsonl(run.evaluated("medqa"))}
+    assert (len(chosen_by), len(left)) == (8, 12) and not chosen_by & left
+
+
+def test_part_that_the_run_was_chosen_by_is_not_asked_under_another_metric(chosen_run, evaluated, tmp_path):
+    row = {"CONTEXTS": ["We asked them."], "final_decision": "yes"}
+    official = sorted(official_ids())[:3]
+    rows = {key: row | {"QUESTION": f"Is it {key}?"} for key in [*official, *map(str, range(10))]}
+    places = [f"benchmark.pubmedqa.{part}={tmp_path}/pubmedqa.json" for part in ("path", "development_path")]
+    run, asked, path = chosen_run("pubmedqa", rows, *places)
+    evaluated(run, *asked, f"benchmark.pubmedqa.path={path}", "benchmark.pubmedqa.split=labeled")
+    assert json.loads(run.evaluation("pubmedqa_labeled").read_text())["items"] == len(rows) - 8
+
+
+def test_part_that_runs_are_chosen_by_cannot_be_typed(run_of, evaluated):
+    with pytest.raises(ConfigError, match="which it has in its record, but got benchmark.cases.development=1; leave"):
+        evaluated(run_of(), "benchmark=[cases]", "benchmark.cases.development=1")
 
 
 def test_items_that_rows_of_the_training_give_away_are_told(run_of, evaluated, caplog):
-    # The run's benchmark was of four cases, so the others were let through among its rows.
-    run = run_of("data.columns.split=null", "data.validation=0.1")
+    run = run_of("data.columns.split=null", "data.validation=0.1", "data.on_leak=report")
     evaluated(run, "benchmark=[cases]", "benchmark.cases.limit=null")
     found = json.loads(run.evaluation("cases").read_text())
     assert "rows that were trained on and give away an item of a benchmark:" in caplog.text
-    # Those four were dropped, and some more are held out.
-    assert 4 <= found["tuned"]["eval/cases/clean/n"] < 45
+    # The others are held out.
+    assert 0 < found["tuned"]["eval/cases/clean/n"] < 10
     assert found["tuned"]["eval/cases/clean/n"] == 45 - found["leaks"]["overlap"]
+
+
+def test_rows_that_a_base_model_is_shown_are_the_only_ones_that_give_it_anything_away(evaluated, tmp_path, caplog):
+    words = ("model=tiny", "model.max_length=4096", "prompt=direct", "prompt.shots=1", "data.columns.split=null")
+    evaluated(None, *words, "data.validation=0.1", "benchmark.cases.split=train", "benchmark.cases.limit=null")
+    (found,) = (json.loads(path.read_text()) for path in (tmp_path / "new").glob("evaluations/*.json"))
+    assert sum(found["leaks"].values()) == 1 and found["items"] == 135
+    clean = [value for key, value in found["base"].items() if key.endswith("clean/n")]
+    assert clean == [134]
+    assert "rows that the prompt shows and that give away an item of a benchmark: 1 of 1 do" in caplog.text
 
 
 def test_rows_that_have_changed_are_not_held_against_it(run_of, evaluated, caplog):
@@ -184,7 +272,7 @@ def test_base_model_alone_gets_a_record_of_its_own(evaluated, tmp_path, capsys):
     result = json.loads(run.result.read_text())
     assert result["status"] == "complete" and result["adapter"] is None
     assert result["metrics"]["eval/cases/accuracy"] == accuracy
-    assert len(read_jsonl(run.predictions("cases"))) == 4
+    assert len(read_jsonl(run.evaluated("cases-base"))) == 4
     told = json.loads(run.manifest.read_text())
     assert told["model"]["name"] == "tiny" and len(told["benchmarks"]["cases"]["fingerprint"]) == 64
     assert "base" in capsys.readouterr().out
@@ -269,6 +357,12 @@ def unfinished(run):
     run.result.unlink()
 
 
+def older_manifest(run):
+    told = json.loads(run.manifest.read_text())
+    del told["chosen_by"]
+    write_json(run.manifest, told)
+
+
 def older_config(run):
     text = run.config.read_text()
     run.config.write_text(text.replace("  on_leak: drop\n", ""))
@@ -291,6 +385,7 @@ def older_config(run):
             RunDirectoryError,
             "must name a run of this version, but .*config.yaml does not fit it: `data.on",
         ),
+        (older_manifest, RunDirectoryError, "of this version, but .*manifest.json does not say what it was chosen by"),
     ],
 )
 def test_run_that_cannot_be_evaluated_is_refused(run_of, evaluated, spoil, error, words, whenever_asked):

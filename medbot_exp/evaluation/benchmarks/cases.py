@@ -7,23 +7,13 @@ One row: {"id": "cardiology-03", "specialty": "cardiology", "split": "validation
 
 from collections import Counter
 
-from medbot_exp.config import BenchmarkConfig
 from medbot_exp.data.sources import BUNDLED, numbered_lines
 from medbot_exp.errors import ConfigError
 from medbot_exp.evaluation.item import Item
-from medbot_exp.evaluation.rows import Row, distinct
-from medbot_exp.evaluation.source import Source, asked
+from medbot_exp.evaluation.rows import Row
+from medbot_exp.evaluation.source import Source
 
 FILE = "clinical_cases.jsonl"
-
-
-def read(benchmark: BenchmarkConfig) -> list[Item]:
-    """All cases of the part `benchmark.split`; specialties take turns, so the first of them are of all.
-
-    Raises:
-        ConfigError: as `rows`.
-    """
-    return distinct(rows(asked("cases", benchmark)), item)
 
 
 def rows(source: Source) -> list[Row]:

@@ -11,23 +11,13 @@ receptors", "opc": "Beta receptors", "opd": "Alpha receptors", "subject_name": "
 from collections.abc import Sequence
 from dataclasses import replace
 
-from medbot_exp.config import BenchmarkConfig
 from medbot_exp.errors import DataError
 from medbot_exp.evaluation.item import Item
-from medbot_exp.evaluation.rows import Row, distinct, letter_at, lettered, text
-from medbot_exp.evaluation.source import Source, asked, read_rows
+from medbot_exp.evaluation.rows import Row, letter_at, lettered, text
+from medbot_exp.evaluation.source import Source, read_rows
 
 OPTIONS = ("opa", "opb", "opc", "opd")
 FIELDS = ("id", "question", *OPTIONS, "subject_name", "choice_type")  # the publishers' test file has no `cop`
-
-
-def read(benchmark: BenchmarkConfig) -> list[Item]:
-    """All questions of the part that `benchmark` names.
-
-    Raises:
-        ConfigError, DataError: as `rows`; two rows have one id, or one is malformed.
-    """
-    return distinct(rows(asked("medmcqa", benchmark)), item)
 
 
 def rows(source: Source) -> list[Row]:

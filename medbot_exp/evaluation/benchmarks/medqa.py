@@ -10,22 +10,12 @@ One row, in both: {"question": "A 30-year-old … Which drug is given?", "answer
 import hashlib
 import json
 
-from medbot_exp.config import BenchmarkConfig
 from medbot_exp.errors import DataError
 from medbot_exp.evaluation.item import Item
-from medbot_exp.evaluation.rows import LETTERS, Row, distinct, lettered, no_option, text
-from medbot_exp.evaluation.source import Source, asked, read_rows
+from medbot_exp.evaluation.rows import LETTERS, Row, lettered, no_option, text
+from medbot_exp.evaluation.source import Source, read_rows
 
 FIELDS = ("question", "options", "answer", "answer_idx")
-
-
-def read(benchmark: BenchmarkConfig) -> list[Item]:
-    """All questions of the part that `benchmark` names.
-
-    Raises:
-        ConfigError, DataError: as `read_rows`; two rows are the same, or one is malformed.
-    """
-    return distinct(rows(asked("medqa", benchmark)), item)
 
 
 def rows(source: Source) -> list[Row]:

@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from medbot_exp.config import BenchmarkConfig
 from medbot_exp.errors import ConfigError, DataError
 from medbot_exp.evaluation.item import Item
-from medbot_exp.evaluation.rows import LETTERS, Row, distinct, letter_at, lettered, no_option, text
-from medbot_exp.evaluation.source import Source, asked, read_rows
+from medbot_exp.evaluation.rows import LETTERS, Row, letter_at, lettered, no_option, text
+from medbot_exp.evaluation.source import Source, read_rows
 
 SUBJECTS = (
     "anatomy",
@@ -27,15 +26,6 @@ SUBJECTS = (
     "professional_medicine",
 )
 FIELDS = ("question", "choices", "answer")
-
-
-def read(benchmark: BenchmarkConfig) -> list[Item]:
-    """All questions of the part that `benchmark` names, in the order of SUBJECTS.
-
-    Raises:
-        ConfigError, DataError: as `rows`; or a row is malformed.
-    """
-    return distinct(rows(asked("mmlu_medical", benchmark)), item)
 
 
 def rows(source: Source) -> list[Row]:

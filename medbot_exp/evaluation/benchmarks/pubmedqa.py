@@ -16,11 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from medbot_exp.config import BenchmarkConfig
 from medbot_exp.errors import ConfigError, DataError
 from medbot_exp.evaluation.item import Item
-from medbot_exp.evaluation.rows import Row, checked_text, distinct, no_option
-from medbot_exp.evaluation.source import Source, asked, read_rows
+from medbot_exp.evaluation.rows import Row, checked_text, no_option
+from medbot_exp.evaluation.source import Source, read_rows
 
 log = logging.getLogger(__name__)
 
@@ -31,21 +30,12 @@ ON_HUB = ("pubid", "question", "context", "final_decision")
 OPTIONS = ("yes", "no", "maybe")
 
 
-def read(benchmark: BenchmarkConfig) -> list[Item]:
-    """The questions of the part `benchmark.split`: test, train or labeled, which is both.
-
-    Raises:
-        ConfigError, DataError: as `rows`; two rows have one PubMed id, or one is malformed.
-    """
-    return distinct(rows(asked("pubmedqa", benchmark)), item)
-
-
 def rows(source: Source) -> list[Row]:
     """The rows of `source` that belong to its part; the log says where a test lacks some of the 500.
 
     Raises:
         ConfigError: there is no such part.
-        DataError: as `read_rows`.
+        DataError: as `read_rows`; or a row has no PubMed id.
     """
     parts = ("test", "train", "labeled")
     if source.split not in parts:
@@ -54,6 +44,12 @@ def rows(source: Source) -> list[Row]:
             "test is the official one, labeled is all that have an expert's label"
         )
     labelled = read_rows(replace(source, split=HUB_SPLIT), PUBLISHED, ON_HUB)
+    nameless = next((row for row in labelled if not row.key and "pubid" not in row.fields), None)
+    if nameless is not None:
+        raise DataError(
+            f"`{source.path_key}` must hold rows with their PubMed ids, but {nameless.place} has none; give a mapping "
+            "by PubMed id, as ori_pqal.json is, or the field pubid"
+        )
     official = official_ids()
     if source.split == "labeled":
         return labelled

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from medbot_exp.config import BenchmarkConfig, RunConfig
+from medbot_exp.evaluation.benchmarks.registry import Benchmark
+from medbot_exp.evaluation.item import Item
 
 
 @pytest.fixture
@@ -19,6 +21,16 @@ def benchmark(compose: Callable[..., RunConfig]) -> Callable[..., BenchmarkConfi
         return replace(compose(f"benchmark=[{name}]").benchmark[name], **changes)
 
     return configured
+
+
+@pytest.fixture
+def published(benchmark: Callable[..., BenchmarkConfig]) -> Callable[..., list[Item]]:
+    """published(name, **changes): all items of the benchmark `name`, configured as by `benchmark`."""
+
+    def read(name: str, **changes: Any) -> list[Item]:
+        return Benchmark(name, benchmark(name, **changes)).published
+
+    return read
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from collections import Counter
 import pytest
 
 from medbot_exp.errors import DataError
-from medbot_exp.evaluation.benchmarks import medmcqa
 
 
 def row(number: int, cop: int, **changes):
@@ -17,18 +16,18 @@ def row(number: int, cop: int, **changes):
     return shared | options | kind | changes
 
 
-def test_answers_are_counted_from_1_where_there_is_a_4(benchmark, write):
+def test_answers_are_counted_from_1_where_there_is_a_4(published, write):
     path = write("dev.json", [row(1, 1), row(2, 4, choice_type="multi")])  # lines, as the publishers have them
-    one, two = medmcqa.read(benchmark("medmcqa", path=path))
+    one, two = published("medmcqa", path=path)
     assert (one.id, one.question, one.label) == ("0a1b-1", "Drug 1 blocks receptors:", "A")
     assert one.options == {"A": "Muscarinic", "B": "Nicotinic", "C": "Beta", "D": "Alpha"}
     assert (two.label, two.options[two.label]) == ("D", "Alpha")
     assert (one.group, one.tags, two.tags) == ("Pharmacology", (), ("multi",))
 
 
-def test_answers_are_counted_from_0_where_there_is_a_0(benchmark, hub):
+def test_answers_are_counted_from_0_where_there_is_a_0(published, hub):
     source = hub({"default": {"validation": [row(1, 0), row(2, 3), row(3, 2)]}})
-    assert [item.label for item in medmcqa.read(benchmark("medmcqa", hub=source))] == ["A", "D", "C"]
+    assert [item.label for item in published("medmcqa", hub=source)] == ["A", "D", "C"]
 
 
 @pytest.mark.parametrize(
@@ -42,16 +41,16 @@ def test_answers_are_counted_from_0_where_there_is_a_0(benchmark, hub):
         ([1, "a"], "from 1 to 4, or on the hub from 0 to 3, but .*line 2 has cop='a'"),
     ],
 )
-def test_answers_that_do_not_tell_what_they_count_from_are_refused(benchmark, write, answers, message):
+def test_answers_that_do_not_tell_what_they_count_from_are_refused(published, write, answers, message):
     rows = [row(number, cop) for number, cop in enumerate(answers)]
     with pytest.raises(DataError, match=message):
-        medmcqa.read(benchmark("medmcqa", path=write("dev.jsonl", rows)))
+        published("medmcqa", path=write("dev.jsonl", rows))
 
 
-def test_unlabelled_part_has_no_answers_at_all(benchmark, write):
+def test_unlabelled_part_has_no_answers_at_all(published, write):
     rows = [{key: value for key, value in row(1, 1).items() if key != "cop"}]
     with pytest.raises(DataError, match="must have its answer, but .*test.json has cop=None, as MedMCQA's test part"):
-        medmcqa.read(benchmark("medmcqa", path=write("test.json", rows)))
+        published("medmcqa", path=write("test.json", rows))
 
 
 @pytest.mark.parametrize(
@@ -59,24 +58,25 @@ def test_unlabelled_part_has_no_answers_at_all(benchmark, write):
     [
         ({"opb": ""}, "option B must be a text that is not blank, but .*line 2 has ''"),
         ({"id": "0a1b-1"}, "duplicate ids: '0a1b-1' stands in .*line 1 and in .*line 2; take one"),
+        ({"id": "0a1b~3"}, "ids must be without '~', which .* turns of an item .*, but .*line 2 has '0a1b~3'; rename"),
         ({"subject_name": None}, "'subject_name' must be a text that is not blank, but .*line 2 has None"),
     ],
 )
-def test_malformed_row_is_refused_with_its_line(benchmark, write, change, message):
+def test_malformed_row_is_refused_with_its_line(published, write, change, message):
     with pytest.raises(DataError, match=message):
-        medmcqa.read(benchmark("medmcqa", path=write("dev.json", [row(1, 1), row(2, 4, **change)])))
+        published("medmcqa", path=write("dev.json", [row(1, 1), row(2, 4, **change)]))
 
 
-def test_malformed_line_of_a_json_file_is_refused_with_its_number(benchmark, write):
+def test_malformed_line_of_a_json_file_is_refused_with_its_number(published, write):
     text = json.dumps(row(1, 1)) + "\n" + json.dumps(row(2, 4)) + "\n{'id': 3}\n"
     with pytest.raises(DataError, match="valid JSON, but .*dev.json, line 3: "):
-        medmcqa.read(benchmark("medmcqa", path=write("dev.json", text)))
+        published("medmcqa", path=write("dev.json", text))
 
 
-def test_published_rows_are_read(benchmark, real_rows):
+def test_published_rows_are_read(published, real_rows):
     path = real_rows / "medmcqa_dev_300.jsonl"
     written = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    items = medmcqa.read(benchmark("medmcqa", path=str(path)))
+    items = published("medmcqa", path=str(path))
     assert [item.id for item in items] == [each["id"] for each in written]
     # A row whose explanation names the option by its letter shows that `cop` counts from 1 there.
     named = [(each["exp"] or "").lower().startswith("ans-a") for each in written]

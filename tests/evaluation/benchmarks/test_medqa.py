@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from medbot_exp.errors import ConfigError, DataError
-from medbot_exp.evaluation.benchmarks import medqa
 
 ROW = {
     "question": "A 30-year-old man has a pulse of 30/min. Which drug is given?",
@@ -19,36 +18,36 @@ ROW = {
 OTHER = ROW | {"question": "Which hormone lowers the blood sugar?", "answer": "Insulin", "answer_idx": "D"}
 
 
-def test_row_becomes_an_item_that_stands_alone(benchmark, write):
-    (item, _) = medqa.read(benchmark("medqa", path=write("test.jsonl", [ROW, OTHER])))
+def test_row_becomes_an_item_that_stands_alone(published, write):
+    (item, _) = published("medqa", path=write("test.jsonl", [ROW, OTHER]))
     assert item.question == ROW["question"]
     assert item.options == ROW["options"]
     assert (item.label, item.context, item.group, item.tags) == ("B", "", None, ())
     assert re.fullmatch("medqa-[0-9a-f]{12}", item.id)
 
 
-def test_hub_and_file_give_the_same_items(benchmark, write, hub):
-    local = medqa.read(benchmark("medqa", path=write("test.jsonl", [ROW, OTHER])))
-    assert medqa.read(benchmark("medqa", hub=hub({"default": {"test": [ROW, OTHER]}}))) == local
+def test_hub_and_file_give_the_same_items(published, write, hub):
+    local = published("medqa", path=write("test.jsonl", [ROW, OTHER]))
+    assert published("medqa", hub=hub({"default": {"test": [ROW, OTHER]}})) == local
 
 
-def test_id_follows_from_question_and_options_alone(benchmark, write):
+def test_id_follows_from_question_and_options_alone(published, write):
     def ids(*rows):
-        return [item.id for item in medqa.read(benchmark("medqa", path=write("test.jsonl", rows)))]
+        return [item.id for item in published("medqa", path=write("test.jsonl", rows))]
 
     assert ids(ROW, OTHER) == ids(OTHER, ROW)[::-1]
     assert ids(ROW | {"meta_info": "step2"}) == ids(ROW)
     assert ids(ROW | {"options": ROW["options"] | {"D": "Glucagon"}}) != ids(ROW)
 
 
-def test_rows_of_the_hub_may_be_a_list_or_a_table_on_disk(benchmark, write, tmp_path):
+def test_rows_of_the_hub_may_be_a_list_or_a_table_on_disk(published, write, tmp_path):
     import pyarrow
     import pyarrow.parquet
 
-    expected = medqa.read(benchmark("medqa", path=write("test.jsonl", [ROW, OTHER])))
+    expected = published("medqa", path=write("test.jsonl", [ROW, OTHER]))
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist([ROW, OTHER]), tmp_path / "test.parquet")
     for path in (write("test.json", json.dumps([ROW, OTHER])), str(tmp_path / "test.parquet")):
-        assert medqa.read(benchmark("medqa", path=path)) == expected
+        assert published("medqa", path=path) == expected
 
 
 @pytest.mark.parametrize(
@@ -68,54 +67,54 @@ def test_rows_of_the_hub_may_be_a_list_or_a_table_on_disk(benchmark, write, tmp_
         ({"question": ""}, "'question' must be a text that is not blank, but .*line 2 has ''"),
     ],
 )
-def test_malformed_row_is_refused_with_its_line(benchmark, write, change, message):
+def test_malformed_row_is_refused_with_its_line(published, write, change, message):
     with pytest.raises(DataError, match=message):
-        medqa.read(benchmark("medqa", path=write("test.jsonl", [OTHER, ROW | change])))
+        published("medqa", path=write("test.jsonl", [OTHER, ROW | change]))
 
 
-def test_identical_rows_are_refused_with_both_lines(benchmark, write):
+def test_identical_rows_are_refused_with_both_lines(published, write):
     text = "\n".join([json.dumps(ROW), "", json.dumps(OTHER), json.dumps(ROW)])
     with pytest.raises(DataError, match="duplicate ids: 'medqa-.*test.jsonl, line 1 and in .*test.jsonl, line 4"):
-        medqa.read(benchmark("medqa", path=write("test.jsonl", text)))
+        published("medqa", path=write("test.jsonl", text))
 
 
-def test_malformed_json_is_refused_with_its_line(benchmark, write):
+def test_malformed_json_is_refused_with_its_line(published, write):
     with pytest.raises(DataError, match="valid JSON, but .*test.jsonl, line 2: "):
-        medqa.read(benchmark("medqa", path=write("test.jsonl", json.dumps(ROW) + '\n{"question": ')))
+        published("medqa", path=write("test.jsonl", json.dumps(ROW) + '\n{"question": '))
 
 
-def test_missing_file_names_the_key(benchmark, tmp_path):
+def test_missing_file_names_the_key(published, tmp_path):
     with pytest.raises(
         DataError, match="`benchmark.medqa.path` must name a file, but there is nothing at .*none.jsonl"
     ):
-        medqa.read(benchmark("medqa", path=str(tmp_path / "none.jsonl")))
+        published("medqa", path=str(tmp_path / "none.jsonl"))
     with pytest.raises(DataError, match="`benchmark.medqa.path` must name a file, but there is a folder at "):
-        medqa.read(benchmark("medqa", path=str(tmp_path)))
+        published("medqa", path=str(tmp_path))
 
 
-def test_unknown_ending_is_refused(benchmark, write):
+def test_unknown_ending_is_refused(published, write):
     with pytest.raises(DataError, match="must end in .json, .jsonl, .csv, .parquet, but got .*test.txt"):
-        medqa.read(benchmark("medqa", path=write("test.txt", "?")))
+        published("medqa", path=write("test.txt", "?"))
 
 
-def test_hub_out_of_reach_says_what_to_do_offline(benchmark):
+def test_hub_out_of_reach_says_what_to_do_offline(published):
     """conftest.py forbids the hub's client every connection."""
     with pytest.raises(
         DataError, match="benchmark.medqa.hub=GBaker/MedQA(.|\n)*Offline, .*benchmark.medqa.path=<file>"
     ):
-        medqa.read(benchmark("medqa"))
+        published("medqa")
 
 
 @pytest.mark.parametrize("change", [{"hub": None}, {"split": None}])
-def test_no_source_is_refused(benchmark, change):
+def test_no_source_is_refused(published, change):
     with pytest.raises(ConfigError, match="must have a source, but got benchmark.medqa.path=null, .*=null"):
-        medqa.read(benchmark("medqa", **change))
+        published("medqa", **change)
 
 
-def test_published_rows_are_read(benchmark, real_rows):
+def test_published_rows_are_read(published, real_rows):
     path = real_rows / "medqa_us_test_300.jsonl"
     written = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
-    items = medqa.read(benchmark("medqa", path=str(path)))
+    items = published("medqa", path=str(path))
     assert len(items) == len({item.id for item in items}) == 300
     assert [item.label for item in items] == [row["answer_idx"] for row in written]
     assert all(item.options[item.label] == row["answer"].strip() for item, row in zip(items, written, strict=True))

@@ -6,10 +6,10 @@ import logging
 import pytest
 
 from medbot_exp.errors import ConfigError, DataError
-from medbot_exp.evaluation.benchmarks import pubmedqa
+from medbot_exp.evaluation.benchmarks.pubmedqa import official_ids
 from medbot_exp.rules import metric_name
 
-OFFICIAL = sorted(pubmedqa.official_ids())[:2]
+OFFICIAL = sorted(official_ids())[:2]
 ROW = {
     "QUESTION": "Does rest help?",
     "CONTEXTS": ["We asked forty patients.", "Most were better."],
@@ -32,8 +32,8 @@ def on_hub(pubid: str, row: dict) -> dict:
     return shared | {"long_answer": row["LONG_ANSWER"], "final_decision": row["final_decision"]}
 
 
-def test_row_becomes_an_item_behind_its_abstract(benchmark, write):
-    item, _, _ = pubmedqa.read(benchmark("pubmedqa", path=write("ori_pqal.json", ROWS), split="labeled"))
+def test_row_becomes_an_item_behind_its_abstract(published, write):
+    item, _, _ = published("pubmedqa", path=write("ori_pqal.json", ROWS), split="labeled")
     assert (item.id, item.question, item.label) == (OFFICIAL[0], "Does rest help?", "yes")
     assert item.context == "We asked forty patients.\n\nMost were better."
     assert item.options == {"yes": "yes", "no": "no", "maybe": "maybe"}
@@ -42,28 +42,28 @@ def test_row_becomes_an_item_behind_its_abstract(benchmark, write):
 
 
 @pytest.mark.parametrize("split", ["test", "train", "labeled"])
-def test_hub_and_file_give_the_same_items(benchmark, write, hub, split):
+def test_hub_and_file_give_the_same_items(published, write, hub, split):
     source = hub({"pqa_labeled": {"train": [on_hub(pubid, row) for pubid, row in ROWS.items()]}})
-    local = pubmedqa.read(benchmark("pubmedqa", path=write("ori_pqal.json", ROWS), split=split))
-    assert pubmedqa.read(benchmark("pubmedqa", hub=source, split=split)) == local
+    local = published("pubmedqa", path=write("ori_pqal.json", ROWS), split=split)
+    assert published("pubmedqa", hub=source, split=split) == local
 
 
 @pytest.mark.parametrize(("split", "ids"), [("test", OFFICIAL), ("train", ["7"]), ("labeled", list(ROWS))])
-def test_part_has_the_ids_that_the_publishers_gave_it(benchmark, write, split, ids):
-    items = pubmedqa.read(benchmark("pubmedqa", path=write("ori_pqal.json", ROWS), split=split))
+def test_part_has_the_ids_that_the_publishers_gave_it(published, write, split, ids):
+    items = published("pubmedqa", path=write("ori_pqal.json", ROWS), split=split)
     assert [item.id for item in items] == ids
 
 
-def test_incomplete_test_is_logged(benchmark, write, caplog):
+def test_incomplete_test_is_logged(published, write, caplog):
     with caplog.at_level(logging.WARNING):
-        pubmedqa.read(benchmark("pubmedqa", path=write("ori_pqal.json", ROWS)))
+        published("pubmedqa", path=write("ori_pqal.json", ROWS))
     assert "the source has 2 of the 500 questions of the official test" in caplog.text
 
 
-def test_complete_test_is_not_remarked_on(benchmark, write, caplog):
-    rows = {pubid: ROW for pubid in [*pubmedqa.official_ids(), "7"]}
+def test_complete_test_is_not_remarked_on(published, write, caplog):
+    rows = {pubid: ROW for pubid in [*official_ids(), "7"]}
     with caplog.at_level(logging.WARNING):
-        assert len(pubmedqa.read(benchmark("pubmedqa", path=write("ori_pqal.json", rows)))) == 500
+        assert len(published("pubmedqa", path=write("ori_pqal.json", rows))) == 500
     assert not caplog.text
 
 
@@ -82,49 +82,57 @@ def test_metric_of_another_part_has_another_name(benchmark):
         ({"CONTEXTS": ["We asked.", ""]}, "each of the contexts must be a text that is not blank, but .*'7' has ''"),
     ],
 )
-def test_malformed_row_is_refused_with_its_id(benchmark, write, change, message):
+def test_malformed_row_is_refused_with_its_id(published, write, change, message):
     path = write("ori_pqal.json", ROWS | {"7": ROW | change})
     with pytest.raises(DataError, match=message):
-        pubmedqa.read(benchmark("pubmedqa", path=path, split="labeled"))
+        published("pubmedqa", path=path, split="labeled")
 
 
-def test_context_without_its_parts_is_refused(benchmark, write):
+def test_context_without_its_parts_is_refused(published, write):
     path = write("hub.jsonl", [on_hub("7", ROW) | {"context": "We asked."}])
     with pytest.raises(DataError, match="'context' must hold 'contexts', but .*line 1 has 'We asked.'"):
-        pubmedqa.read(benchmark("pubmedqa", path=path, split="labeled"))
+        published("pubmedqa", path=path, split="labeled")
 
 
-def test_two_rows_of_one_id_are_refused(benchmark, write):
+def test_two_rows_of_one_id_are_refused(published, write):
     path = write("hub.jsonl", [on_hub("7", ROW), on_hub("7", ROW)])
     with pytest.raises(DataError, match="duplicate ids: '7' stands in .*line 1 and in .*line 2"):
-        pubmedqa.read(benchmark("pubmedqa", path=path, split="labeled"))
+        published("pubmedqa", path=path, split="labeled")
 
 
-def test_mapping_with_one_id_twice_is_refused(benchmark, write):
+def test_mapping_with_one_id_twice_is_refused(published, write):
     text = f'{{"7": {json.dumps(ROW)}, "8": {json.dumps(ROW)}, "7": {json.dumps(ROW)}}}'
     with pytest.raises(DataError, match="ids must be unique, but .*ori_pqal.json has duplicate ids: '7'; take one"):
-        pubmedqa.read(benchmark("pubmedqa", path=write("ori_pqal.json", text), split="labeled"))
+        published("pubmedqa", path=write("ori_pqal.json", text), split="labeled")
+
+
+@pytest.mark.parametrize("split", ["test", "labeled"])
+def test_rows_without_their_ids_are_refused(published, write, split):
+    path = write("pubmedqa.jsonl", [ROW])
+    message = "`benchmark.pubmedqa.path` must hold rows with .* but .*line 1 has none; give a mapping by PubMed id"
+    with pytest.raises(DataError, match=message):
+        published("pubmedqa", path=path, split=split)
 
 
 @pytest.mark.parametrize("split", ["validation", None])
-def test_unknown_part_is_refused(benchmark, split):
+def test_unknown_part_is_refused(published, split):
     with pytest.raises(ConfigError, match="`benchmark.pubmedqa.split` must be one of test, train, labeled, but got"):
-        pubmedqa.read(benchmark("pubmedqa", split=split))
+        published("pubmedqa", split=split)
 
 
-def test_malformed_json_is_refused_with_its_line(benchmark, write):
+def test_malformed_json_is_refused_with_its_line(published, write):
     with pytest.raises(DataError, match="must be valid JSON, but .*ori_pqal.json, line 3: "):
-        pubmedqa.read(benchmark("pubmedqa", path=write("ori_pqal.json", '{\n "7": {\n  QUESTION\n')))
+        published("pubmedqa", path=write("ori_pqal.json", '{\n "7": {\n  QUESTION\n'))
 
 
 def test_official_ids_are_the_publishers(real_rows):
     truth = json.loads((real_rows / "pubmedqa_test_ground_truth.json").read_text(encoding="utf-8"))
-    assert pubmedqa.official_ids() == truth.keys()
+    assert official_ids() == truth.keys()
 
 
-def test_published_rows_are_read(benchmark, real_rows):
+def test_published_rows_are_read(published, real_rows):
     path = real_rows / "pubmedqa_pqal_200.json"
     truth = json.loads((real_rows / "pubmedqa_test_ground_truth.json").read_text(encoding="utf-8"))
-    every, test = (pubmedqa.read(benchmark("pubmedqa", path=str(path), split=split)) for split in ("labeled", "test"))
+    every, test = (published("pubmedqa", path=str(path), split=split) for split in ("labeled", "test"))
     assert (len(every), len(test)) == (200, 107)
     assert {item.id: item.label for item in test} == {item.id: truth[item.id] for item in every if item.id in truth}

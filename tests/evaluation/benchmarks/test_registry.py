@@ -8,8 +8,24 @@ import pytest
 
 from medbot_exp.errors import ConfigError, DataError
 from medbot_exp.evaluation.benchmarks.pubmedqa import official_ids
-from medbot_exp.evaluation.benchmarks.registry import READERS, development, limited, published, read, shots
+from medbot_exp.evaluation.benchmarks.registry import READERS, Benchmark, limited
 from medbot_exp.evaluation.item import fingerprint
+
+
+def published(name, config):
+    return Benchmark(name, config).published
+
+
+def read(name, config, apart=()):
+    return Benchmark(name, config).asked(apart)
+
+
+def shots(name, config):
+    return Benchmark(name, config).worked
+
+
+def development(name, config):
+    return Benchmark(name, config).development
 
 
 def medqa_row(number: int, **changes):
@@ -216,7 +232,7 @@ class TestDevelopment:
     def test_is_set_apart_from_what_is_asked_where_it_has_no_source(self, benchmark):
         config = benchmark("cases", limit=None)
         apart = development("cases", config)
-        asked = read("cases", config, apart)
+        asked = read("cases", config, {item.content_hash for item in apart})
         assert (len(apart), len(asked)) == (30, 15)
         assert {item.id for item in apart}.isdisjoint(item.id for item in asked)
         assert Counter(item.group for item in apart) == dict.fromkeys({item.group for item in asked}, 2)
@@ -232,6 +248,17 @@ class TestDevelopment:
         assert (len(apart), len(worked)) == (5, 3)
         assert {item.question for item in apart}.isdisjoint(item.question for item in worked)
         assert {item.question for item in apart}.isdisjoint(item.question for item in read("medqa", config))
+
+    def test_worked_examples_of_another_source_take_none_of_it(self, benchmark, write):
+        lines = "".join(f"Why {n}?,p,q,r,s,A\n" for n in range(7))
+        path, shots_path, development_path = (
+            write(f"anatomy_{part}.csv", lines.replace("Why", part)) for part in ("test", "dev", "val")
+        )
+        config = benchmark("mmlu_medical", path=path, shots_path=shots_path, shots=5, development=7)
+        assert len(development("mmlu_medical", replace(config, development_path=development_path))) == 7
+        # Of the same source there are two left.
+        with pytest.raises(DataError, match="3 are to be drawn, and their source has 2 different ones besides the wor"):
+            development("mmlu_medical", replace(config, development_path=shots_path, development=3))
 
     def test_item_that_is_asked_is_refused(self, medqa, write):
         config = medqa(4, development=9)
