@@ -7,9 +7,9 @@ from enum import Enum
 from typing import Any
 
 from medbot_exp.config import Ask
-from medbot_exp.evaluation.answers import Reading, read_answer
 from medbot_exp.evaluation.ask import Question
 from medbot_exp.evaluation.generate import Reply
+from medbot_exp.evaluation.reading.answers import Reading, read_answer
 from medbot_exp.evaluation.statistics import Answered
 
 

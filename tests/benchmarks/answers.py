@@ -1,7 +1,7 @@
 """How often the answer that a physician reads is the one taken, by our reader and by those of two libraries.
 
-Over tests/evaluation/answers_battery.jsonl, written and labelled by hand. The code is the libraries' own, with the
-settings that they ship: the harness's filters, stops and exact_match as each task's YAML has them, read also behind
+Over tests/evaluation/reading/answers_battery.jsonl, written and labelled by hand. The code is the libraries' own, with
+the settings that they ship: the harness's filters, stops and exact_match as each task's YAML has them, read also behind
 its `think_end_token` (off by default); lighteval's metric and inspect_ai's choice(), which `lighteval eval` uses,
 behind the removal of thoughts that each does by default. The tasks were not asked in their own words here: an
 extractor that waits for the sentence its prompt demands is shown what it misses without it.
@@ -40,10 +40,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medbot_exp.evaluation.answers import read_answer
+from medbot_exp.evaluation.reading.answers import read_answer
 from medbot_exp.prompt import END_THINK, THINK
 
-BATTERY = Path(__file__).parents[1] / "evaluation" / "answers_battery.jsonl"
+BATTERY = Path(__file__).parents[1] / "evaluation" / "reading" / "answers_battery.jsonl"
 INSTALL = (
     "pip install lm_eval==0.4.13 inspect_ai GitPython termcolor aenum pycountry langcodes && "
     "pip install --no-deps lighteval==0.13.0 latex2sympy2_extended==1.0.6"

@@ -6,10 +6,10 @@ Each takes a sentence and yields the options that it gives so; several that are 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from medbot_exp.evaluation.affirmations import Named, affirmations, is_odd_one
-from medbot_exp.evaluation.denials import CONDITION, HEDGED, ODD_ONE, SUPPOSED_AFTER, SUPPOSED_BEFORE
-from medbot_exp.evaluation.paraphrases import in_other_words
-from medbot_exp.evaluation.wording import (
+from medbot_exp.evaluation.reading.affirmations import Named, affirmations, is_odd_one
+from medbot_exp.evaluation.reading.denials import CONDITION, HEDGED, ODD_ONE, SUPPOSED_AFTER, SUPPOSED_BEFORE
+from medbot_exp.evaluation.reading.paraphrases import in_other_words
+from medbot_exp.evaluation.reading.wording import (
     ANNOUNCED,
     ANSWER,
     ARROW,

@@ -6,12 +6,12 @@
 import re
 from collections.abc import Iterator, Mapping
 
-from medbot_exp.evaluation.affirmations import groups_of, is_denied, together
-from medbot_exp.evaluation.denials import STILL_OPEN, THE_REST, UNLIKE
-from medbot_exp.evaluation.mentions import SAID_AS, find_mentions
-from medbot_exp.evaluation.naming import NONE_OF_THEM, united
-from medbot_exp.evaluation.sentences import Sentences
-from medbot_exp.evaluation.wording import CALLED_TRUE, TICK
+from medbot_exp.evaluation.reading.affirmations import groups_of, is_denied, together
+from medbot_exp.evaluation.reading.denials import STILL_OPEN, THE_REST, UNLIKE
+from medbot_exp.evaluation.reading.mentions import SAID_AS, find_mentions
+from medbot_exp.evaluation.reading.naming import NONE_OF_THEM, united
+from medbot_exp.evaluation.reading.sentences import Sentences
+from medbot_exp.evaluation.reading.wording import CALLED_TRUE, TICK
 
 RIGHT = (
     r"true|correct|right|yes|best|most likely|fits|richtig|korrekt|wahr|vraie?|correcte|correct[ao]|verdader[ao]"

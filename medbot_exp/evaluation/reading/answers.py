@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from medbot_exp.evaluation.affirmations import affirmations
-from medbot_exp.evaluation.claims import (
+from medbot_exp.evaluation.reading.affirmations import affirmations
+from medbot_exp.evaluation.reading.claims import (
     Kind,
     affirmed,
     alone,
@@ -23,13 +23,13 @@ from medbot_exp.evaluation.claims import (
     of_the_case,
     supposed,
 )
-from medbot_exp.evaluation.denials import DECLINED, RETRACTED, TAKEN_BACK
-from medbot_exp.evaluation.mentions import find_mentions
-from medbot_exp.evaluation.paraphrases import by_a_word, by_words, in_other_words
-from medbot_exp.evaluation.reply import behind_thought, plain
-from medbot_exp.evaluation.sentences import LIST_OF_OTHERS, Sentences, sentences_that_tell
-from medbot_exp.evaluation.verdicts import judged_right, left_out, ticks_several
-from medbot_exp.evaluation.wording import CONCLUDED, TICK, WORD
+from medbot_exp.evaluation.reading.denials import DECLINED, RETRACTED, TAKEN_BACK
+from medbot_exp.evaluation.reading.mentions import find_mentions
+from medbot_exp.evaluation.reading.paraphrases import by_a_word, by_words, in_other_words
+from medbot_exp.evaluation.reading.reply import behind_thought, plain
+from medbot_exp.evaluation.reading.sentences import LIST_OF_OTHERS, Sentences, sentences_that_tell
+from medbot_exp.evaluation.reading.verdicts import judged_right, left_out, ticks_several
+from medbot_exp.evaluation.reading.wording import CONCLUDED, TICK, WORD
 
 # How a reply to a question of yes or no begins that answers it at once.
 OPENING = re.compile(r"(?:yes|no|maybe)\b\s*[,.;:—–-]", re.I)

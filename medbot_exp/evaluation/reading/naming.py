@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
 
-from medbot_exp.evaluation.synonyms import SYNONYMS
+from medbot_exp.evaluation.reading.synonyms import SYNONYMS
 
 THE_OPTIONS = r"(?:the above|these|them|the (?:given |listed |other )?(?:options|choices))"
 ALL_OF_THEM = re.compile(

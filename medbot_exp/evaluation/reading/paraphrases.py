@@ -4,11 +4,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Set
 
-from medbot_exp.evaluation.affirmations import is_denied
-from medbot_exp.evaluation.denials import DENIAL, NOT_YET, ODD_ONE
-from medbot_exp.evaluation.mentions import SAID_AS, find_mentions
-from medbot_exp.evaluation.naming import LOWERED, RAISED, aliases_of
-from medbot_exp.evaluation.wording import ANSWER, FILLER, JUDGEMENT, SUMMARY
+from medbot_exp.evaluation.reading.affirmations import is_denied
+from medbot_exp.evaluation.reading.denials import DENIAL, NOT_YET, ODD_ONE
+from medbot_exp.evaluation.reading.mentions import SAID_AS, find_mentions
+from medbot_exp.evaluation.reading.naming import LOWERED, RAISED, aliases_of
+from medbot_exp.evaluation.reading.wording import ANSWER, FILLER, JUDGEMENT, SUMMARY
 
 # Stems that options share with any sentence.
 IDLE = "thi that with from giv start follow perform administe obtain the a i an of is it to patient"

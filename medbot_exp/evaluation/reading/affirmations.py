@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from medbot_exp.evaluation.denials import (
+from medbot_exp.evaluation.reading.denials import (
     CLAUSE,
     COMPARED,
     CONCESSION,
@@ -20,9 +20,9 @@ from medbot_exp.evaluation.denials import (
     ODD_ONE_AFTER,
     ODD_ONE_BEFORE,
 )
-from medbot_exp.evaluation.mentions import Mention, find_mentions
-from medbot_exp.evaluation.naming import united
-from medbot_exp.evaluation.wording import SAME, TOGETHER
+from medbot_exp.evaluation.reading.mentions import Mention, find_mentions
+from medbot_exp.evaluation.reading.naming import united
+from medbot_exp.evaluation.reading.wording import SAME, TOGETHER
 
 GOES_ON = re.compile(r"\s*(?:,|and\b|or\b)")
 

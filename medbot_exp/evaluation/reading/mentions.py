@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from medbot_exp.evaluation.denials import EXCEPTED
-from medbot_exp.evaluation.naming import patterns_of
+from medbot_exp.evaluation.reading.denials import EXCEPTED
+from medbot_exp.evaluation.reading.naming import patterns_of
 
 # Words in front of a letter that is part of their name.
 NAMED_BY_LETTER = (

@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
-from medbot_exp.evaluation.affirmations import groups_of
-from medbot_exp.evaluation.denials import OTHERWISE
-from medbot_exp.evaluation.mentions import find_mentions
-from medbot_exp.evaluation.wording import ANSWER, POINTS_BACK, THE_LATTER, TICK, WORD
+from medbot_exp.evaluation.reading.affirmations import groups_of
+from medbot_exp.evaluation.reading.denials import OTHERWISE
+from medbot_exp.evaluation.reading.mentions import find_mentions
+from medbot_exp.evaluation.reading.wording import ANSWER, POINTS_BACK, THE_LATTER, TICK, WORD
 
 SENTENCE_END = re.compile(r"(?<!\bvs)(?<!i\.e)(?<!e\.g)[.!?](?=\s|$)|[。！？；;]|\n+")
 # A line of few words, and the empty ones below it.

@@ -5,7 +5,7 @@ Regular expressions for what stands before an option or behind it in its sentenc
 
 import re
 
-from medbot_exp.evaluation.wording import any_of
+from medbot_exp.evaluation.reading.wording import any_of
 
 CROSS = r"[❌✗✘×]"
 # A person who is not the writer, and what such a one would answer.

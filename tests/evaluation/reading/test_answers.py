@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from medbot_exp.evaluation.answers import Answer, Reading, read_answer
+from medbot_exp.evaluation.reading.answers import Answer, Reading, read_answer
 from medbot_exp.prompt import END_THINK
 
 DRUGS = {"A": "Warfarin", "B": "Heparin", "C": "Vitamin A", "D": "Aspirin"}
