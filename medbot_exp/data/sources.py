@@ -109,11 +109,16 @@ def read_json(path: Path) -> list[Row]:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise DataError(
-            f"a .json file must be valid JSON, but {path}, line {error.lineno}: {error.msg}; mend it"
+            f"a .json file must be valid JSON, but {path}, line {error.lineno}, {fault_in(error)}; mend it"
         ) from error
     if not isinstance(content, list):
         raise DataError(f"a .json file must hold a list of objects, but {path} holds a {type(content).__name__}")
     return [as_row(row, f"{path}, element {number}") for number, row in enumerate(content, start=1)]
+
+
+def fault_in(error: json.JSONDecodeError) -> str:
+    """Where in its line JSON is wrong, and how."""
+    return f"column {error.colno}: {error.msg.removesuffix(' at')}"
 
 
 def read_jsonl(path: Path) -> Iterator[Row]:
@@ -130,7 +135,8 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, Row]]:
                     yield number, as_row(json.loads(line), f"{path}, line {number}")
                 except json.JSONDecodeError as error:
                     raise DataError(
-                        f"each line of a .jsonl must be valid JSON, but {path}, line {number}: {error.msg}; mend it"
+                        f"each line of a .jsonl must be valid JSON, but {path}, line {number}, {fault_in(error)}; "
+                        "mend it"
                     ) from error
 
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from medbot_exp.config import BenchmarkConfig, RunConfig, TooLong
+from medbot_exp.config import BenchmarkConfig, Method, RunConfig, TooLong
 from medbot_exp.errors import DataError
 from medbot_exp.evaluation.ask import Question
 from medbot_exp.evaluation.benchmarks.registry import Benchmark
@@ -110,6 +110,11 @@ def paper_of(read: Benchmark, metric: str, items: Sequence[Item]) -> Paper:
     return Paper(read.name, metric, fingerprint(read.published), config, asked, read.worked)
 
 
+def named(ids: Sequence[str]) -> str:
+    """The first of `ids`, and that there are more."""
+    return ", ".join(ids[:NAMED]) + (", …" if len(ids) > NAMED else "")
+
+
 def fitting(asked: Paper, questions: Sequence[Question], room: Sequence[int], positions: int) -> Paper:
     """`asked` with the items that a model of `positions` tokens has room for.
 
@@ -123,12 +128,16 @@ def fitting(asked: Paper, questions: Sequence[Question], room: Sequence[int], po
     needed = {question.item.id: len(question.ids) + tokens for question, tokens in zip(questions, room, strict=True)}
     left_out = [item.id for item in asked.items if needed[item.id] > positions]
     key = f"benchmark.{asked.name}"
-    if left_out and (asked.benchmark.on_too_long is TooLong.error or len(left_out) == len(asked.items)):
+    none_left = len(left_out) == len(asked.items)
+    if left_out and (asked.benchmark.on_too_long is TooLong.error or none_left):
+        writes = asked.benchmark.method is Method.generate
+        remedies = [f"lower {key}.thinking_tokens or .answer_tokens"] * writes
+        remedies += [f"show fewer worked examples with {key}.shots"] * bool(asked.benchmark.shots)
+        remedies += ["take a model with more room"] if none_left else [f"leave them out with {key}.on_too_long=drop"]
         raise DataError(
-            f"an item must fit into the model's {positions} tokens with what may be written, but {len(left_out)} of "
-            f"{len(asked.items)} items of {asked.metric} do not ({', '.join(left_out[:NAMED])}: up to "
-            f"{max(needed.values())} tokens); lower {key}.thinking_tokens or .shots, or leave them out with "
-            f"{key}.on_too_long=drop"
+            f"an item must fit into the model's {positions} tokens{' with what may be written' if writes else ''}, but "
+            f"{len(left_out)} of {len(asked.items)} items of {asked.metric} do not ({named(left_out)}: up to "
+            f"{max(needed.values())} tokens); {', or '.join(remedies)}"
         )
     kept = [item for item in asked.items if item.id not in set(left_out)]
     return replace(asked, items=kept, too_long=tuple(left_out))

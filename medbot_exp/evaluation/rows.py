@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from medbot_exp.data.sources import as_row, numbered_lines, read_parquet, told
+from medbot_exp.data.sources import as_row, fault_in, numbered_lines, read_parquet, told
 from medbot_exp.errors import DataError
 from medbot_exp.evaluation.item import TURN, Item
 
@@ -66,7 +66,7 @@ def read_json(path: Path) -> Iterator[Row]:
         if error.msg.startswith("Extra data"):  # behind the first object comes another
             return read_lines(path)
         raise DataError(
-            f"a .json file must be valid JSON, but {path}, line {error.lineno}: {error.msg}; mend it"
+            f"a .json file must be valid JSON, but {path}, line {error.lineno}, {fault_in(error)}; mend it"
         ) from error
     if isinstance(content, list):
         return (Row(place, as_row(each, place)) for place, each in numbered(path, content))

@@ -130,16 +130,16 @@ def read_hub(source: Source) -> list[Row]:
             f"a benchmark must have a source, but got {source.path_key}=null, benchmark.{name}.hub={null(source.hub)} "
             f"and {source.split_key}={null(split)}; name a local file with {source.path_key}=<file>"
         )
+    part = " ".join(filter(None, [source.hub_config, split]))
     try:
         found = hub_rows(source.hub, source.hub_config, split, source.revision)
     except Exception as error:
         raise DataError(
-            f"`benchmark.{name}.hub` must be reachable and have config {null(source.hub_config)} with split {split}, "
-            f"but got benchmark.{name}.hub={source.hub}: {hub_reason(error)}\n"
+            f"`benchmark.{name}.hub` must be reachable and have the split {part}, but got "
+            f"benchmark.{name}.hub={source.hub}: {hub_reason(error)}\n"
             f"Offline, give the rows as a local file: {source.path_key}=<file>"
         ) from error
-    part = " ".join(filter(None, [source.hub, source.hub_config, split]))
-    return [Row(f"{part}, row {number}", fields) for number, fields in enumerate(found, start=1)]
+    return [Row(f"{source.hub} {part}, row {number}", fields) for number, fields in enumerate(found, start=1)]
 
 
 def null(value: str | None) -> str:

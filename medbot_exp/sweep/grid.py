@@ -8,10 +8,11 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from medbot_exp.config import ModelConfig, RunConfig
+from medbot_exp.config import BenchmarkConfig, ModelConfig, RunConfig
 from medbot_exp.data.sources import check_file
 from medbot_exp.device import find_device, needs, refuse_lacking, refuse_unfit
 from medbot_exp.errors import ConfigError, MedbotError, RunDirectoryError, TrialError, first_line
+from medbot_exp.evaluation.paper import read_papers
 from medbot_exp.model import check_paths
 from medbot_exp.processes import ALONE, refuse
 from medbot_exp.rules import typed
@@ -35,17 +36,22 @@ def check(points: Sequence[DictConfig]) -> None:
             faults.update(dict.fromkeys(str(error).splitlines()))
 
     models: list[ModelConfig] = []  # those that were looked at
+    benchmarks: list[dict[str, BenchmarkConfig]] = []
     for point in points:
         config = told(typed, without_hydra(point))
         if config is None:
             continue
         told(refuse_resumed, config)
         told(refuse, config, ALONE)
-        told(refuse_machine, config, point.hydra.launcher._target_.endswith(LAUNCHERS_HERE))
+        here = point.hydra.launcher._target_.endswith(LAUNCHERS_HERE)
+        told(refuse_machine, config, here)
         told(check_file, config.data)
         if config.model not in models:
             models.append(config.model)
             told(check_paths, config.model)
+        if here and config.benchmark not in benchmarks:  # elsewhere there may be other files, or a network
+            benchmarks.append(config.benchmark)
+            told(read_papers, config)
     if faults:
         raise ConfigError("\n".join(faults))
 

@@ -142,7 +142,8 @@ def subject_of(config: RunConfig, directory: rundir.RunDirectory, hydra_files: r
         cache_dir=config.cache_dir,
     )
     if not benchmarks:
-        raise ConfigError(f"an evaluation needs a benchmark, but {trained} has none; add benchmark=[medqa]")
+        none = "got benchmark=[]" if asked else f"{trained} has none"
+        raise ConfigError(f"an evaluation needs a benchmark, but {none}; give some, as benchmark=[medqa]")
     told = json.loads(trained.manifest.read_text(encoding="utf-8"))
     if "chosen_by" not in told:
         raise other_version(trained, f"{trained.manifest} does not say what it was chosen by")

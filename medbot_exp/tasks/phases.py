@@ -18,7 +18,7 @@ from medbot_exp.device import choose_precision
 from medbot_exp.errors import Interrupted
 from medbot_exp.evaluation.examine import with_room
 from medbot_exp.evaluation.measure import Exam, Examiner
-from medbot_exp.evaluation.paper import Paper
+from medbot_exp.evaluation.paper import Paper, named
 from medbot_exp.evaluation.score import held_out_metrics
 from medbot_exp.model import Loaded, Outline, digest_meanwhile, locate, outline
 from medbot_exp.processes import Processes, share_of
@@ -134,11 +134,12 @@ def papers_with_room(
     for paper in fitted:
         if paper.too_long:
             log.warning(
-                "%s: %s left out, as the model has no room for %d tokens and more: %s",
+                "%s: %d of %d items are left out, as they do not fit into the model's %d tokens: %s",
                 paper.metric,
-                plural(len(paper.too_long), "item"),
+                len(paper.too_long),
+                len(paper.too_long) + len(paper.items),
                 positions,
-                ", ".join(paper.too_long),
+                named(paper.too_long),
             )
     return fitted
 

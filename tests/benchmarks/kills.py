@@ -93,7 +93,7 @@ class Evaluation:
 
     def recorded(self) -> list[bytes]:
         """The predictions of each record."""
-        return [path.read_bytes() for path in self.folder.glob("multirun/runs/*/*/predictions/medqa.jsonl")]
+        return [path.read_bytes() for path in self.folder.glob("multirun/runs/*/*/evaluations/medqa-base.jsonl")]
 
     def asked(self) -> Counter[str]:
         """How often each item was asked."""

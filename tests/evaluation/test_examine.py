@@ -146,11 +146,12 @@ def test_item_that_the_model_has_no_room_for_is_left_out_or_refused(candidate, p
     assert fitted.too_long == (longest.id,) and len(fitted.items) == len(ITEMS) - 1
     assert longest.id not in [item.id for item in fitted.items]
     strict = replace(asked, benchmark=replace(asked.benchmark, on_too_long=TooLong.error))
-    with pytest.raises(
-        DataError, match=f"model's {room_for} tokens .*, but 1 of 5 items of medqa do not .{longest.id}"
-    ):
+    told = f"model's {room_for} tokens.*, but 1 of 5 items of medqa do not .{longest.id}.*medqa.on_too_long=drop"
+    with pytest.raises(DataError, match=told):
         with_room(strict, candidate.prompt, [], candidate.tokenizer, room_for)
-    with pytest.raises(DataError, match="but 5 of 5 items of medqa do not"):
+    with pytest.raises(
+        DataError, match="but 5 of 5 items of medqa do not .*, …: up to .* take a model with more room$"
+    ):
         with_room(asked, candidate.prompt, [], candidate.tokenizer, 10)
 
 

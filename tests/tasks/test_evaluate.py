@@ -326,11 +326,11 @@ def test_killed_evaluation_goes_on_and_gives_the_bytes_of_an_unbroken_one(evalua
     monkeypatch.setattr(room, "replies", lambda *arguments: asked.append(arguments) or replies(*arguments))
     evaluated(None, *words)
     assert 3 * len(asked) == 18 - before.count(b"\n") // 3 * 3 and answers.read_bytes().startswith(before)
-    continued = (tmp_path / "new" / "predictions" / "medqa.jsonl").read_bytes()
+    continued = (tmp_path / "new" / "evaluations" / "medqa-base.jsonl").read_bytes()
     shutil.rmtree(tmp_path / "cache")
     shutil.rmtree(tmp_path / "new")
     evaluated(None, *words)
-    assert (tmp_path / "new" / "predictions" / "medqa.jsonl").read_bytes() == continued
+    assert (tmp_path / "new" / "evaluations" / "medqa-base.jsonl").read_bytes() == continued
 
 
 def without_adapter(run):

@@ -11,7 +11,7 @@ from medbot_exp.data.sources import BUNDLED, numbered_lines
 from medbot_exp.errors import ConfigError
 from medbot_exp.evaluation.item import Item
 from medbot_exp.evaluation.rows import Row
-from medbot_exp.evaluation.source import Source
+from medbot_exp.evaluation.source import Source, null
 
 FILE = "clinical_cases.jsonl"
 
@@ -24,8 +24,8 @@ def rows(source: Source) -> list[Row]:
     """
     if source.path is not None or source.hub is not None:
         raise ConfigError(
-            f"the cases are in the package, but got {source.path_key}={source.path} and benchmark.cases.hub="
-            f"{source.hub}; leave both null, or choose another benchmark"
+            f"the cases are in the package, but got {source.path_key}={null(source.path)} and benchmark.cases.hub="
+            f"{null(source.hub)}; leave both null, or choose another benchmark"
         )
     every = [Row(f"{FILE}, line {number}", fields) for number, fields in numbered_lines(BUNDLED / FILE)]
     parts = sorted({row.fields["split"] for row in every})

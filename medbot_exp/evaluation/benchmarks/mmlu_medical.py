@@ -93,7 +93,7 @@ def of_file(source: Source, path: Path) -> list[Row]:
     if subject not in SUBJECTS:
         raise DataError(
             f"`{source.path_key}` must name a folder, or a file <subject>_<part>.csv of one of {', '.join(SUBJECTS)}, "
-            f"but got {path}; rename it"
+            f"but got {path}; write it as the publisher does, a CSV without a header: question, four options, letter"
         )
     return named(found, subject)
 

@@ -68,11 +68,9 @@ class Benchmark:
         name, config = self.name, self.config
         items = distinct(self.rows(asked(name, config)), self.reader.item)
         if not items:
-            place = config.path or config.hub
-            raise DataError(
-                f"a benchmark must have an item, but part {config.split} of {place} has none of {name}'s; "
-                f"choose another benchmark.{name}.split, or another source with benchmark.{name}.path"
-            )
+            place = config.path or f"part {config.split} of {config.hub}"
+            remedy = f"benchmark.{name}.split, or another source with benchmark.{name}.path"
+            raise DataError(f"a benchmark must have an item, but {place} has none of {name}'s; choose another {remedy}")
         found = fingerprint(items)
         if config.fingerprint is not None and found != config.fingerprint:
             raise DataError(

@@ -69,7 +69,7 @@ def test_malformed_row_is_refused_with_its_line(published, write, change, messag
 
 def test_malformed_line_of_a_json_file_is_refused_with_its_number(published, write):
     text = json.dumps(row(1, 1)) + "\n" + json.dumps(row(2, 4)) + "\n{'id': 3}\n"
-    with pytest.raises(DataError, match="valid JSON, but .*dev.json, line 3: "):
+    with pytest.raises(DataError, match="valid JSON, but .*dev.json, line 3, column 2: "):
         published("medmcqa", path=write("dev.json", text))
 
 

@@ -79,7 +79,7 @@ def test_identical_rows_are_refused_with_both_lines(published, write):
 
 
 def test_malformed_json_is_refused_with_its_line(published, write):
-    with pytest.raises(DataError, match="valid JSON, but .*test.jsonl, line 2: "):
+    with pytest.raises(DataError, match="valid JSON, but .*test.jsonl, line 2, column 14: "):
         published("medqa", path=write("test.jsonl", json.dumps(ROW) + '\n{"question": '))
 
 

@@ -121,7 +121,7 @@ def test_unknown_part_is_refused(published, split):
 
 
 def test_malformed_json_is_refused_with_its_line(published, write):
-    with pytest.raises(DataError, match="must be valid JSON, but .*ori_pqal.json, line 3: "):
+    with pytest.raises(DataError, match="must be valid JSON, but .*ori_pqal.json, line 3, column 3: "):
         published("pubmedqa", path=write("ori_pqal.json", '{\n "7": {\n  QUESTION\n'))
 
 
