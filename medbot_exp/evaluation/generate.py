@@ -257,6 +257,7 @@ def written_in_halves(
             input_ids=ids,
             attention_mask=attention,
             past_key_values=cache,
+            use_cache=True,  # whatever a checkpoint says: each call goes on from it
             max_new_tokens=limit,
             stopping_criteria=[half],
         )

@@ -144,6 +144,14 @@ def test_cache_with_room_holds_what_transformers_own_does(model, steps):
     assert own.get_seq_length() == ours.get_seq_length() == 16 + steps
 
 
+def test_cache_is_used_whatever_the_checkpoint_says(model, tokenizer, monkeypatch):
+    prompts = [tokenizer("Why?")["input_ids"], tokenizer("What now?")["input_ids"]]
+    plain = write_replies(model, tokenizer, prompts, [False] * 2, Budget(0, 8), Precision.fp32)
+    monkeypatch.setattr(model.generation_config, "use_cache", False)
+    monkeypatch.setattr(model.config, "use_cache", False)
+    assert write_replies(model, tokenizer, prompts, [False] * 2, Budget(0, 8), Precision.fp32) == plain
+
+
 def test_cache_of_another_kind_is_left_to_transformers(model, tokenizer, monkeypatch):
     prompts = [tokenizer(text)["input_ids"] for text in ("Why?", "What now?")]
     plain = write(model, tokenizer, prompts, [False] * 2, Budget(0, 3))
