@@ -68,7 +68,7 @@ class Benchmark:
         name, config = self.name, self.config
         items = distinct(self.rows(asked(name, config)), self.reader.item)
         if not items:
-            place = config.path or f"part {config.split} of {config.hub}"
+            place = f"{config.path or config.hub} (part {config.split})"
             remedy = f"benchmark.{name}.split, or another source with benchmark.{name}.path"
             raise DataError(f"a benchmark must have an item, but {place} has none of {name}'s; choose another {remedy}")
         found = fingerprint(items)
