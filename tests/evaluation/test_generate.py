@@ -146,10 +146,10 @@ def test_cache_with_room_holds_what_transformers_own_does(model, steps):
 
 def test_cache_is_used_whatever_the_checkpoint_says(model, tokenizer, monkeypatch):
     prompts = [tokenizer("Why?")["input_ids"], tokenizer("What now?")["input_ids"]]
-    plain = write_replies(model, tokenizer, prompts, [False] * 2, Budget(0, 8), Precision.fp32)
+    plain = write(model, tokenizer, prompts, [False] * 2, Budget(0, 8))
     monkeypatch.setattr(model.generation_config, "use_cache", False)
     monkeypatch.setattr(model.config, "use_cache", False)
-    assert write_replies(model, tokenizer, prompts, [False] * 2, Budget(0, 8), Precision.fp32) == plain
+    assert write(model, tokenizer, prompts, [False] * 2, Budget(0, 8)) == plain
 
 
 def test_cache_of_another_kind_is_left_to_transformers(model, tokenizer, monkeypatch):

@@ -366,7 +366,7 @@ def test_item_that_the_model_has_no_room_for_is_left_out_and_counted(run, tmp_pa
     _, directory = run("run", "tracking=none", *own)
     metrics = json.loads(directory.result.read_text())["metrics"]
     assert (metrics["eval/medqa/n"], metrics["eval/medqa/too_long"]) == (1, 1)
-    assert "medqa: 1 item left out, as the model has no room for 2048 tokens and more: medqa-" in caplog.text
+    assert "medqa: 1 of 2 items are left out, as they do not fit into the model's 2048 tokens: medqa-" in caplog.text
 
 
 def test_mirror_that_fails_does_not_make_the_run_fail(tmp_path, caplog):
