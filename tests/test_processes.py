@@ -133,6 +133,7 @@ def test_place_is_forgotten_and_nothing_else(monkeypatch):
     assert set(environment) == {"MASTER_ADDR", "MASTER_PORT", "HOME"}
 
 
+@pytest.mark.slow
 def test_trial_of_a_local_launcher_is_no_part_of_what_its_controller_was_started_as(run_cli, tmp_path):
     """Trainers of transformers wait for others where a scheduler has left its WORLD_SIZE."""
     place = {name: LAUNCHED[name] for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
@@ -164,10 +165,14 @@ def test_two_processes_are_one_run_to_whoever_looks(torchrun, tmp_path):
     "words, told",
     [
         (["-m", "lora.r=2,4"], "a sweep must be started by one process"),
-        (["task=plan", "model=tiny"], "a plan must be made by one process"),
+        pytest.param(["task=plan", "model=tiny"], "a plan must be made by one process", marks=pytest.mark.slow),
         (["lora.dropuot=0.1"], "`lora.dropuot` is no key"),
         (["trainer.batch_size=3", "model=tiny", "tracking=none"], "trainer.batch_size=3"),
-        (["data=file", "data.path=none.json", "tracking=none"], "`data.path` must name a file"),
+        pytest.param(
+            ["data=file", "data.path=none.json", "tracking=none"],
+            "`data.path` must name a file",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_error_of_all_is_told_once_and_leaves_nothing(torchrun, tmp_path, words, told):
@@ -182,8 +187,15 @@ def test_error_of_all_is_told_once_and_leaves_nothing(torchrun, tmp_path, words,
     "how, block, recorded",
     [
         ("one", "OutOfMemoryError", "process 1 of 2 had: the run must fit into memory, but: this one alone"),
-        ("before", "ProcessError", "process 1 of 2 had: the run must fit into memory, but: this one alone"),
-        ("both", "OutOfMemoryError", "the run must fit into memory, but: CUDA out of memory"),
+        pytest.param(
+            "before",
+            "ProcessError",
+            "process 1 of 2 had: the run must fit into memory, but: this one alone",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "both", "OutOfMemoryError", "the run must fit into memory, but: CUDA out of memory", marks=pytest.mark.slow
+        ),
         pytest.param("kill", "ProcessError", "one ended without a word", marks=pytest.mark.slow),
     ],
 )

@@ -9,9 +9,9 @@ from campaign.ledger import Event
 # Spread over a study's life: a directory that was claimed before the plan was kept, a ticket without a process, a claim
 # without a report, a result that was not told, another try that was promised.
 POINTS = [
-    ("first", "controller:rename:0:after"),
+    pytest.param("first", "controller:rename:0:after", marks=pytest.mark.slow),
     ("first", "controller:ticket:0:after"),
-    ("first", "trial:claim:0:after"),
+    pytest.param("first", "trial:claim:0:after", marks=pytest.mark.slow),
     ("first", "trial:rename:0:after"),
     ("repeated", "controller:enqueue:0:after"),
 ]
@@ -24,7 +24,9 @@ def test_a_kill_at_a_point_breaks_nothing(tmp_path, situation, point):
     assert verdict.kills == (1 if situation == "first" else 2)
 
 
-@pytest.mark.parametrize("seed", [2, 7])  # the second keeps its study in a journal
+@pytest.mark.parametrize(
+    "seed", [pytest.param(2, marks=pytest.mark.slow), 7]
+)  # the second keeps its study in a journal
 def test_random_kills_break_nothing(tmp_path, seed):
     verdict = kills.storm(Ours(), tmp_path / "case", seed, longest=4)
     assert verdict.violations == []

@@ -95,6 +95,7 @@ def test_another_machine_may_have_the_gpu(compose, here):
         refuse_machine(compose("model=tiny", "trainer.precision=fp16"), here)
 
 
+@pytest.mark.slow
 def test_batches_of_hydras_own_key_are_run_one_after_another(run_cli, tmp_path):
     finished = run_cli("-m", *QUICK, "lora.r=2,3", "study=grid", "hydra.sweeper.max_batch_size=1")
     assert finished.status == 0, finished.stderr

@@ -236,6 +236,7 @@ def test_failures_count_over_all_commands_and_are_had_again_where_asked(sweep, t
     assert [trial.params for trial in found[2:4]] == [trial.params for trial in found[:2]]
 
 
+@pytest.mark.slow
 def test_brute_force_tries_each_point_once(sweep):
     points = ("hydra/sweeper/sampler=brute_force", "+x=choice(1,2)", "+y=choice(0,5)", "+hydra.sweeper.when.y='x=1'")
     do = "from omegaconf import open_dict\nwith open_dict(cfg): cfg.setdefault('y', 0)"
@@ -301,6 +302,7 @@ def test_a_controller_that_is_killed_loses_nothing(sweep, tmp_path, run_python_i
     assert found[2].datetime_start >= found[1].datetime_complete  # one at a time, the one that was left among them
 
 
+@pytest.mark.slow
 def test_a_trial_of_a_dead_controller_is_ended_when_it_takes_too_long(sweep, tmp_path):
     do = "trial.number == 0 and time.sleep(60)"
     overrides = ("hydra.sweeper.n_jobs=1", "hydra.sweeper.n_trials=2", "hydra.sweeper.timeout_seconds=8")

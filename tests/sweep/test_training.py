@@ -187,6 +187,7 @@ def test_one_line_sends_the_study_and_all_trials_to_one_group(ended, wandb_of, r
     assert {wandb_of(name)[0]["run_group"] for name in ended.trials} == {"ends"}
 
 
+@pytest.mark.slow
 def test_the_best_config_repeats_the_best_trial(ended, run_python_in):
     words = shlex.split(printed(ended.finished.stdout, "as a config"))
     assert words == ["python", "-m", "medbot_exp", "--config-dir=multirun/ends", "+experiment=best"]

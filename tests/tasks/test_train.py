@@ -114,7 +114,7 @@ def test_run_without_benchmark_and_samples_measures_the_loss_alone(run):
     assert all(len(line) > 1 for line in read_jsonl(directory.metrics))  # the end adds nothing, so no line
 
 
-@pytest.mark.parametrize("prompt", ["chat", "direct"])
+@pytest.mark.parametrize("prompt", ["chat", pytest.param("direct", marks=pytest.mark.slow)])
 def test_every_prompt_trains(run, prompt):
     _, directory = run("run", "tracking=none", f"prompt={prompt}", "prompt.shots=1", "model.max_length=4096")
     assert directory.status() == "complete"
@@ -196,7 +196,7 @@ def test_full_disk_is_said_in_a_block(run, tmp_path):
     assert RunDirectory(tmp_path / "full").status() == "failed"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT])
 def test_run_that_is_told_to_end_before_it_trains_says_how_to_go_on(tmp_path, number):
     process = start(tmp_path, "run", "trainer.sample_thinking_tokens=100000")
     log = RunDirectory(tmp_path / "run").log
