@@ -35,7 +35,7 @@ from medbot_exp.tasks.leak_gate import asked_of, told_of, worked_audit
 from medbot_exp.tasks.phases import papers_with_room
 from medbot_exp.tasks.start import base_identity, benchmarks_told, quiet_libraries, refuse_conflicts
 from medbot_exp.tracking import manifest
-from medbot_exp.tracking.record import Mirror, Record
+from medbot_exp.tracking.record import Mirror, Record, finite
 from medbot_exp.tracking.wandb import Mode, Place, decide_mode, open_mirror
 from medbot_exp.training import backend
 from medbot_exp.training.allocator import keep_freed_memory
@@ -371,7 +371,7 @@ def record(
             "leaks": None if subject.rows is None else found.counts()[metric],
             "environment": manifest.environment(),
         }
-        write_json(directory.evaluation(metric), evaluations[metric])
+        write_json(directory.evaluation(metric), finite(evaluations[metric]))
     if subject.manifest is None:
         record_base(subject, evaluations, device)
     return evaluations
@@ -412,10 +412,10 @@ def mirrored(
     kind = "evaluate" if subject.manifest is None else "train" if told["study"] is None else "trial"
     place = Place(directory.path, told["run_id"], told["name"], told["study"], kind)
     files = Record(directory, open_mirror(config.tracking, mode, place, yaml.safe_load(directory.config.read_text())))
-    for each in evaluations.values():
+    for metric, each in evaluations.items():
         summary = {"metrics": each["tuned"] or each["base"]}
         if each["tuned"]:
-            summary |= {"base": each["base"], "against_base": {each["benchmark"]: each["against_base"]}}
+            summary |= {"base": each["base"], "against_base": {metric: each["against_base"]}}
         files.tell(lambda mirror, summary=summary: mirror.summarize(summary))  # type: ignore[misc]
     files.tell(lambda mirror: mirror.finish(0))
     return files.mirror

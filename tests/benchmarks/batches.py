@@ -9,8 +9,8 @@ The rows are those in the middle when all of the file are put in order by their 
 has rows of about one length. The processors' seconds are told besides, as those of the clock mean little where other
 programs run; with several threads, waiting for one another counts among them.
 
-Measured with one thread beside other programs: SmolLM2-135M, 16 rows, one round, 3.8 times the rows per second in
-batches of 8, 4.8 of 16; tiny, 32 rows, two rounds, 3.5 of 8, 4.4 of 16, 4.3 of 32. No reply differed.
+Measured with two threads on two cores (AMD EPYC), 32 rows: tiny, three rounds, 2.99 times the rows per second in
+batches of 8, 3.60 of 16, 4.24 of 32; SmolLM2-135M, one round, 2.85 of 8, 4.30 of 16, 5.65 of 32. No reply differed.
 
 usage: OMP_NUM_THREADS=2 python tests/benchmarks/batches.py --data ../shared/data/medqa_us_test_300.jsonl
        [--models tiny smollm2_135m] [--batch-sizes 8 16 32] [--rows 32] [--rounds 3] [--prompt medbot]

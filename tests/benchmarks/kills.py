@@ -9,7 +9,7 @@ to ask, which tells what was asked twice: at most the one batch at work.
 Each evaluation is `python -m medbot_exp task=evaluate` in a process and session of its own, but for one thing: it is
 forked from this one, which has loaded the libraries and computed nothing, as their seconds would be most of the time.
 
-Measured, 40 kills: no answer differed, and at most 8 items, one batch, were asked twice.
+Measured, 200 kills, one behind each item: no answer differed, and at most 8 items, one batch, were asked twice.
 
 usage: OMP_NUM_THREADS=1 python tests/benchmarks/kills.py [--kills 40 | --every-item] [--items 200] [--batch-size 8]
 """

@@ -3,6 +3,11 @@
 Pairs are drawn: each of n items is answered differently by the two with a given probability, by either as likely as
 by the other; in groups that go together, by the same one more often than chance has it, another one in another group.
 
+Measured, 10,000 pairs each: of 500, 1,273 and 4,183 single items 5.2%, 5.1% and 5.0% are called different, and 94.9%,
+94.9% and 95.0% of the intervals hold 0; of items in 100, 57, 21 and 9 groups that go together by 0.3, 4.9% to 5.1%, and
+94.9%, 94.8%, 94.4% and 93.7%. Six groups are called different in 5.4% to 6.1%, as 64 signs leave no finer level, with
+93.5% to 97.7%; two or three never, with 93.1% to 99.4%.
+
 usage: python tests/benchmarks/null_pairs.py [--pairs 10000]
 """
 
