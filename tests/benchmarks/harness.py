@@ -4,6 +4,10 @@ Both are given the loaded model and the rows that were read: timed is all from t
 has the size of batch that it is quickest with on the first rows; ours asks by likelihood one question at a time. The
 processors' seconds are told besides, as those of the clock mean little where other programs run.
 
+Measured with two threads on two cores (AMD EPYC), 300 rows, one round: 79.6 s and 103.4 s, 0.77; the same 300 choices.
+The largest difference of a log-likelihood, 0.2, is of the one question that begins with a space, which ours is put
+without; no other differs by 0.001.
+
 usage: OMP_NUM_THREADS=2 python tests/benchmarks/harness.py --data ../shared/data/medqa_us_test_300.jsonl
        [--rows 300] [--rounds 3] [--batch-sizes 1 8] [--trial-rows 24]
 needs: pip install ".[harness]"
