@@ -145,7 +145,7 @@ def refuse_without_vllm(benchmarks: Mapping[str, BenchmarkConfig]) -> None:
     wanted = [f"benchmark.{name}.engine=vllm" for name, each in benchmarks.items() if each.engine is Engine.vllm]
     if wanted and find_spec("vllm") is None:
         raise ConfigError(
-            f"{' '.join(wanted)} needs the package vllm, which is not installed: pip install \"vllm<0.33\", "
+            f'{" ".join(wanted)} needs the package vllm, which is not installed: pip install "vllm<0.33", '
             "or use engine=transformers"
         )
 

@@ -68,7 +68,7 @@ def test_vllm_that_is_asked_for_and_not_there_is_refused_before_anything_is_read
         pytest.skip("it is there")
     benchmark = papers(config, engine=Engine.vllm)[0].benchmark
     with pytest.raises(
-        ConfigError, match="benchmark.medqa.engine=vllm needs the package vllm, .*: pip install \"vllm<0.33\", or"
+        ConfigError, match='benchmark.medqa.engine=vllm needs the package vllm, .*: pip install "vllm<0.33", or'
     ):
         refuse_without_vllm({"medqa": benchmark})
     refuse_without_vllm(config.benchmark)
