@@ -16,10 +16,10 @@ An extractor that takes nothing is right wherever there is nothing to take. Ques
 where letters alone are read: the harness scores pubmedqa by likelihood; lighteval compares the whole text.
 
 Measured on 30 November 2026 (1,276 rows, 1,146 of them with letters; lm_eval 0.4.13, lighteval 0.13.0, inspect_ai
-0.3.285): as labelled 99.7% by ours, 58.4% by the best of the harness and 60.4% by that of lighteval; from a thought 0, 31
-and 63; made up 1 of 293, 85 of 265 and 188 of 265. Of the last 320 rows ours had 303 (94.7%) when it first saw them. The
-battery is also a test that our reader must pass, and the others need not: the gap says how far they go on outputs like
-these, not how ours does on others.
+0.3.285): as labelled 99.7% by ours, 58.4% by the best of the harness and 60.4% by that of lighteval; from a thought
+0, 31 and 63; made up 1 of 293, 85 of 265 and 188 of 265. Of the last 320 rows ours had 303 (94.7%) when it first saw
+them. The battery is also a test that our reader must pass, and the others need not: the gap says how far they go on
+outputs like these, not how ours does on others.
 
 usage: OMP_NUM_THREADS=1 python tests/benchmarks/answers.py
 needs: pip install lm_eval==0.4.13 inspect_ai GitPython termcolor aenum pycountry langcodes
