@@ -63,7 +63,8 @@ def explain(error: BaseException) -> MedbotError | None:
     if isinstance(error, ConfigCompositionException) and ambiguous:
         override, key, values = ambiguous.groups()
         grid = f"`{key}` takes one value, but got {override}\nFor a grid: python -m medbot_exp -m {override}"
-        return ConfigError(grid if options(key) else f"{grid}\nFor a list: {key}=[{values}]")
+        takes_one = options(key) and key != "benchmark"  # the group of which a run may have several
+        return ConfigError(grid if takes_one else f"{grid}\nFor a list: {key}=[{values}]")
     if isinstance(error, OverrideParseException):
         return ConfigError(
             f"an override must read key=value, but got {error.override!r}: {first_line(error)}\n"
