@@ -27,7 +27,7 @@ BAD_INPUT = {
     ("lora.r=eight",): ["`lora.r` must be a whole number", "'eight'"],
     ("lora.r=8,16",): ["`lora.r` takes one value", "python -m medbot_exp -m lora.r=8,16", "lora.r=[8,16]"],
     ("prompt=medbot,direct",): ["`prompt` takes one value", "python -m medbot_exp -m prompt=medbot,direct"],
-    ("benchmark=medqa,cases",): ["python -m medbot_exp -m benchmark=medqa,cases", "For a list: benchmark=[medqa,cases]"],
+    ("benchmark=medqa,cases",): ["python -m medbot_exp -m benchmark=medqa,cases", "list: benchmark=[medqa,cases]"],
     ("lora=null",): ["`lora` must be one of its options: lora=<all_linear|attention|mlp>", "lora=null"],
     ("benchmark=none",): ["`benchmark=none` is no option", "benchmark=[] takes none"],
     ("~trainer.epochs",): ["a key cannot be taken out", "~trainer.epochs", "null"],
