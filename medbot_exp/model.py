@@ -219,7 +219,7 @@ def check_tokenizer(directory: Path, config: ModelConfig) -> None:
     except Exception:  # the library's own type; what is wrong with the file is told by `read_tokenizer`
         return
     shape = read_object(directory / "config.json")
-    embeddings = shape.get("text_config", shape).get("vocab_size")
+    embeddings = (shape.get("text_config") or shape).get("vocab_size")
     if embeddings is not None:  # else transformers has a default
         refuse_unembedded(tokenizer.get_vocab_size(), embeddings, str(directory))
     check_padding(directory, tokenizer, config)

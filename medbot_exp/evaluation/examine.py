@@ -7,8 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,8 @@ log = logging.getLogger(__name__)
 # What a thought is closed with that has spent its budget: the answer is asked for.
 CLOSING = f"\n{END_THINK}\n\nThe answer is"
 SECONDS_BETWEEN_LINES = 30
+# Settings of a benchmark on which no reply depends, or which the identity has in another form.
+UNASKED = ("limit", "fingerprint", "engine", "batch_size", "vllm_batch_size")
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "unsloth", "unsloth_zoo", "liger_kernel")
 
 
@@ -83,7 +84,7 @@ def examine(
                 answer(batch)
     rows, seconds = processes.of_first(lambda: (kept.rows(), kept.seconds()))
     by_id = {row.pop("id"): row for row in rows}
-    return [judged(question, by_id[question.item.id], paper.benchmark.ask) for question in questions], seconds
+    return [prediction_of(question, by_id[question.item.id], paper.benchmark.ask) for question in questions], seconds
 
 
 def to_answer(paper: Paper, candidate: Candidate, questions: Sequence[Question], done: int) -> str:
@@ -165,9 +166,7 @@ def identity(candidate: Candidate, paper: Paper, questions: Sequence[Question]) 
     settings = {
         key: value
         for key, value in plain(asdict(paper.benchmark)).items()
-        if not key.endswith("path")
-        and not key.startswith("development")
-        and key not in ("limit", "fingerprint", "engine")
+        if not key.endswith("path") and not key.startswith("development") and key not in UNASKED
     }
     asked = [(question.ids, question.opened, question.slot) for question in questions]
     return {
@@ -181,9 +180,18 @@ def identity(candidate: Candidate, paper: Paper, questions: Sequence[Question]) 
         "questions": hashlib.sha256(repr(asked).encode()).hexdigest(),  # the tokenizer's chat template among it
         "items": fingerprint(paper.items),
         "worked": fingerprint(paper.worked),
+        "batch_size": candidate.writer.batch_size(paper.benchmark),
         "closing": CLOSING,
-        "packages": {name: version(name) if find_spec(name) else None for name in PACKAGES},
+        "packages": {name: installed(name) for name in PACKAGES},
     }
+
+
+def installed(package: str) -> str | None:
+    """The version of `package`; None where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:  # also of a folder that has its name, which can be found and is no package
+        return None
 
 
 def plain(settings: dict[str, Any]) -> dict[str, Any]:
@@ -210,7 +218,7 @@ def replies(candidate: Candidate, benchmark: BenchmarkConfig, batch: Sequence[Qu
     return [{"id": question.item.id, **asdict(reply)} for question, reply in zip(batch, written, strict=True)]
 
 
-def judged(question: Question, kept: Mapping[str, Any], ask: Ask) -> Prediction:
+def prediction_of(question: Question, kept: Mapping[str, Any], ask: Ask) -> Prediction:
     """What the reply to `question` comes to, of which `kept` has all but the id."""
     if "log_likelihoods" in kept:
         return measured(question, kept["log_likelihoods"], ask)
