@@ -44,6 +44,7 @@ SHARED_OPTIONS = 5  # options that more items offer (yes, no, maybe) tell none o
 
 # A word or a number; 125/85, 16,400 and 2–3 are one number each.
 TOKEN = re.compile(r"\d+(?:[.,:/\-–]\d+)*|[^\W_]+")
+COUNT = re.compile(r"\W*[a-hA-H1-8][.):]\s")  # in front of an option; "1 cm" and "1.5 mg" count nothing
 NUMBER = "0"  # what stands for every number: an age or a dose that is changed makes no other question
 NEGATIONS = frozenset({"not", "no", "never", "without", "except", "false", "incorrect", "untrue", "least"})
 ELSEWHERE = -1  # a word that no item has, or the gap between two texts of a row
@@ -229,8 +230,7 @@ def without(options: Iterable[str], text: str) -> str:
 def plain_options(options: Sequence[str]) -> frozenset[str]:
     """`options` as single-spaced words, without the letters or numbers that count them: "A. Digoxin", "(b) Heparin"."""
     texts = [words(option) for option in options]
-    counts = [text[0] for text in texts if len(text) > 1]
-    if len(counts) == len(texts) and counts in (list("abcdefgh"[: len(texts)]), list("12345678"[: len(texts)])):
+    if all(map(COUNT.match, options)) and all(len(text) > 1 for text in texts):
         texts = [text[1:] for text in texts]
     return frozenset(map(" ".join, texts))
 

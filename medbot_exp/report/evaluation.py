@@ -43,4 +43,7 @@ def base_table(base: Mapping[str, Any]) -> Table:
     table.add_column("base", justify="right")
     for name in benchmarks_of(base):
         table.add_row(accuracy_label(base, name), f"{base[f'eval/{name}/accuracy']:.1%}")
+        clean = f"eval/{name}/clean/accuracy"
+        if clean in base:
+            table.add_row(f"  of {int(base[f'eval/{name}/clean/n'])} not given away", f"{base[clean]:.1%}")
     return table

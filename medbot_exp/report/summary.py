@@ -143,7 +143,7 @@ def doubts_of(metrics: Mapping[str, Any], name: str) -> list[str]:
     if missing:
         told.append(f"no answer: {', '.join(missing)} (at best {values['accuracy_best']:.1%})")
     if values["truncated"] + values["unclosed_think"] > MANY_CUT:
-        told.append(f"benchmark.{name}.thinking_tokens and .answer_tokens let it write more")
+        told.append("more thinking_tokens and answer_tokens let it write on")
     if values["too_long"]:
         told.append(f"{plural(int(values['too_long']), 'item')} too long for the model")
     return told

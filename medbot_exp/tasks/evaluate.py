@@ -230,7 +230,7 @@ def held_against(subject: Subject, papers: Sequence[Paper]) -> Audit:
     return replace(found, leaks=[*found.leaks, *worked_audit(asked).leaks])
 
 
-def perform(subject: Subject, papers: Sequence[Paper], found: Audit | None, device: "torch.device") -> list[Evaluated]:
+def perform(subject: Subject, papers: Sequence[Paper], found: Audit, device: "torch.device") -> list[Evaluated]:
     """Load the model, ask it, attach its adapter, ask it again.
 
     Raises:
@@ -257,7 +257,7 @@ def perform(subject: Subject, papers: Sequence[Paper], found: Audit | None, devi
         weights=base_identity(config, located.version, device, ALONE),
         precision=choose_precision(config.trainer.precision, device),
         cache_dir=cache_dir,
-        given_away={} if found is None else {name: items for name, items in found.given_away().items() if items},
+        given_away={name: items for name, items in found.given_away().items() if items},
         processes=ALONE,
     )
     is_tuned = subject.manifest is not None

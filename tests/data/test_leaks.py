@@ -156,6 +156,12 @@ def test_boilerplate_stem_is_a_leak_as_the_whole_question_or_with_its_options_on
     assert kinds(row(f"{FILLER}{asks} {FILLER}"), *items) == {}
 
 
+def test_options_that_are_measures_are_not_taken_for_numbered_ones():
+    asks, sizes = "Which is true?", ("1 cm", "2 cm", "3 cm", "4 cm")
+    item = Asked("medmcqa", "width", asks, (sizes[2], sizes[0], sizes[3], sizes[1]))
+    assert kinds(row(asks, options=sizes), item) == {"width": "overlap"}
+
+
 def test_options_of_many_items_tell_none_of_them():
     stems = ["Does aspirin prevent colds?", "Is sleep a cure for gout?", "Do statins harm tendons?"]
     items = [Asked("pubmedqa", str(n), f"{stem} {n}", ("yes", "no", "maybe")) for n, stem in enumerate(stems * 4)]
