@@ -17,7 +17,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from medbot_exp.config import RunConfig
 from medbot_exp.device import visible_gpus
 from medbot_exp.errors import ConfigError
-from medbot_exp.rules import measured_of, typed
+from medbot_exp.objectives import measured_of
+from medbot_exp.rules import typed
 from medbot_exp.sweep import grid
 from medbot_exp.sweep.constraints import Constraint, read_constraints
 from medbot_exp.sweep.job import TrackedTask

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from medbot_exp.config import ObjectiveConfig
-from medbot_exp.rules import DEVELOPMENT
+from medbot_exp.objectives import DEVELOPMENT
 from medbot_exp.rundir import HydraFiles, RunDirectory, trials_of
 from medbot_exp.sweep.override_text import written
 

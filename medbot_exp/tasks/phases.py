@@ -21,10 +21,10 @@ from medbot_exp.evaluation.measure import Exam, Examiner
 from medbot_exp.evaluation.paper import Paper, named
 from medbot_exp.evaluation.score import held_out_metrics
 from medbot_exp.model import Loaded, Outline, digest_meanwhile, locate, outline
+from medbot_exp.objectives import REPORTED
 from medbot_exp.processes import Processes, share_of
 from medbot_exp.report.console import stderr_console
 from medbot_exp.report.progress import Lines, plural, progress_for
-from medbot_exp.rules import REPORTED
 from medbot_exp.sweep.job import RunningTrial
 from medbot_exp.tasks.memory_plan import explained, plan_memory
 from medbot_exp.tasks.start import (

@@ -15,10 +15,10 @@ from medbot_exp.errors import (
     reason,
     resource_error,
 )
+from medbot_exp.objectives import is_developed
 from medbot_exp.processes import Processes, launched
 from medbot_exp.report.console import stdout_console
 from medbot_exp.report.summary import print_summary
-from medbot_exp.rules import is_developed
 from medbot_exp.sweep.job import RunningTrial
 from medbot_exp.tasks.phases import Clock, Job, perform
 from medbot_exp.tasks.start import gather
