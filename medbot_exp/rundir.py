@@ -23,6 +23,7 @@ import yaml
 
 from medbot_exp.config import checked_label
 from medbot_exp.errors import RunDirectoryError
+from medbot_exp.override_text import assignment, written
 
 DIFFERENCES_SHOWN = 5
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -81,6 +82,10 @@ class RunDirectory:
         """The path as a user would type it: relative where it lies below the working directory."""
         return os.path.relpath(self.path) if self.path.is_relative_to(Path.cwd()) else str(self.path)
 
+    def override(self, key: str) -> str:
+        """The override that gives `key` this directory, whatever its path holds; a shell wants it quoted besides."""
+        return assignment(key, written(str(self)))
+
     def predictions(self, benchmark: str) -> Path:
         """The JSONL file with one line per answered item of `benchmark`."""
         return self.path / "predictions" / f"{benchmark}.jsonl"
@@ -113,7 +118,7 @@ class RunDirectory:
             taken = True
         if taken:
             unfinished = self.config.is_file() and self.status() != "complete"
-            instead = f", or go on with that run: trainer.resume={self}" if unfinished else ""
+            instead = f", or go on with that run: {shlex.quote(self.override('trainer.resume'))}" if unfinished else ""
             raise RunDirectoryError(f"a run directory must be new, but {self} is not empty\nChoose another{instead}")
         (self.path / ".hydra").mkdir()
         for name, path in self.hydra_files().items():
@@ -137,7 +142,7 @@ class RunDirectory:
             shown = [f"  {key}: {old} there, {new} here" for key, old, new in differing[:DIFFERENCES_SHOWN]]
             if len(differing) > DIFFERENCES_SHOWN:
                 shown.append(f"  and {len(differing) - DIFFERENCES_SHOWN} more")
-            command = begun.command(f"trainer.resume={self}", without=("trainer.resume=",))
+            command = begun.command(self.override("trainer.resume"), without=("trainer.resume=",))
             raise RunDirectoryError(
                 "\n".join((f"a run is resumed with its own config, but {self} differs in", *shown, f"Type: {command}"))
             )
@@ -187,7 +192,7 @@ class RunDirectory:
         if self.status() != "complete":
             raise RunDirectoryError(
                 f"`{key}` must name a run that is complete, but {self} is {self.status() or 'unfinished'}; "
-                f"go on with it first: trainer.resume={self}"
+                f"go on with it first: {shlex.quote(self.override('trainer.resume'))}"
             )
         missing = [name for name in ADAPTER_FILES if not (self.adapter / name).is_file()]
         if missing:

@@ -82,7 +82,7 @@ FLOORS = [
     ("report",),
     ("training", "evaluation", "sweep"),
     ("prompt", "data", "model", "embedded", "lora", "tracking"),
-    ("digest", "rundir", "rules", "objectives", "device", "processes", "padding", "config"),
+    ("digest", "rundir", "rules", "objectives", "override_text", "device", "processes", "padding", "config"),
     ("errors", ""),
 ]
 

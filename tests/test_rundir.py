@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shlex
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from subprocess import PIPE
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from medbot_exp import rundir
 from medbot_exp.errors import ConfigError, RunDirectoryError
@@ -124,6 +126,18 @@ def test_resume_with_another_config_names_every_difference(run):
     for line in ("lora.r: 16 there, 8 here", "model.name: tiny there, other here", "seed: None there, 1 here"):
         assert line in str(caught.value)
     assert str(caught.value).endswith(f"Type: python -m medbot_exp lora.r=16 trainer.resume={run}")
+
+
+@pytest.mark.parametrize("name", ["a run", "[a,b]", "{a: b}", "a=1", "it's", '"x"', "~a", "(a)", "a\\", "null", "ä b"])
+def test_command_that_resumes_a_run_is_read_as_its_path(tmp_path, monkeypatch, name):
+    run = RunDirectory(tmp_path / name)
+    run.claim(FILES)
+    monkeypatch.chdir(tmp_path)  # where the path is the name alone
+    with pytest.raises(RunDirectoryError) as caught:
+        run.resume(replace(FILES, resolved=CONFIG.replace("16", "8")))
+    *_, word = shlex.split(str(caught.value).rpartition("Type: ")[2])
+    override = OverridesParser.create().parse_override(word)
+    assert (override.key_or_group, override.value()) == ("trainer.resume", name)
 
 
 def test_resume_with_quite_another_config_names_the_first_differences_and_counts_the_rest(run):

@@ -1,6 +1,7 @@
 """task=train: a run from its command to its result: directory, record, how it ends."""
 
 import logging
+import shlex
 from contextlib import nullcontext
 from typing import Any
 
@@ -81,7 +82,7 @@ def run_together(
         raise TrialPruned(f"after step {result['steps']}")
     following = next_grid(hydra_files, config.lora) if study is None else None
     developed = any(is_developed(config, name) for name in config.benchmark)
-    test = f"python -m medbot_exp task=evaluate task.run={directory}" if developed and study is None else None
+    test = test_command(directory) if developed and study is None else None
     if processes.first:
         print_summary(stdout_console(), result, samples, directory, mirror.description, following, test)
     values = list(result["objective"].values())
@@ -117,7 +118,7 @@ def recorded(job: Job, resumed_from: int | None) -> tuple[dict[str, Any], list[d
     except KeyboardInterrupt as stop:
         log.info("stopped")
         record.tell(lambda mirror: mirror.finish(130))
-        command = job.hydra_files.command(f"trainer.resume={job.directory}", without=("trainer.resume=",))
+        command = job.hydra_files.command(job.directory.override("trainer.resume"), without=("trainer.resume=",))
         raise Interrupted(f"{stop}\nTo go on: {job.processes.starting(command)}".strip()) from stop
     except RunDirectoryError:
         raise  # the resumption was refused: the record of the run that it is about stays as it is
@@ -162,6 +163,11 @@ def hand_over(record: Record, result: dict[str, Any], samples: list[dict[str, An
     if result["status"] != "complete":
         record.tell(lambda mirror: mirror.tag(result["status"]))
     record.tell(lambda mirror: mirror.finish(1 if result["status"] == "failed" else 0))
+
+
+def test_command(directory: rundir.RunDirectory) -> str:
+    """The command that reads the test of the run in `directory`."""
+    return shlex.join(["python", "-m", "medbot_exp", "task=evaluate", directory.override("task.run")])
 
 
 def next_grid(hydra_files: rundir.HydraFiles, lora: LoraConfig) -> str:

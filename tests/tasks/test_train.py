@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from medbot_exp.errors import ConfigError, DataError, DivergenceError, Interrupted, MedbotError, RunDirectoryError
 from medbot_exp.evaluation.paper import read_papers
@@ -402,6 +404,13 @@ def test_next_command_is_made_of_the_runs_own_overrides(compose):
     assert train.next_grid(files, lora_config(compose, 1, "default")).endswith("lora.r=1,2")
     assert train.next_grid(files, lora_config(compose, 2, "orthogonal")).endswith("lora.r=2,4")
     assert train.next_grid(files, lora_config(compose, 6, "orthogonal")).endswith("lora.r=2,6,12")
+
+
+def test_command_that_reads_the_test_is_read_as_the_path_of_the_run(tmp_path):
+    directory = RunDirectory(tmp_path / "what, [if] it's = so")
+    *_, word = shlex.split(train.test_command(directory))
+    override = OverridesParser.create().parse_override(word)
+    assert (override.key_or_group, override.value()) == ("task.run", str(directory.path))
 
 
 def lora_config(compose, rank, init):
