@@ -43,6 +43,30 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Found:
+    """What gives away items of the papers.
+
+    Attributes:
+        rows: of the subject; None where they are not known.
+        worked: examples of the benchmarks.
+    """
+
+    rows: Audit | None
+    worked: Audit
+
+    def given_away(self) -> dict[str, frozenset[str]]:
+        """By metric, the ids of the items that something gives away."""
+        rows, worked = ({} if each is None else each.given_away() for each in (self.rows, self.worked))
+        none: frozenset[str] = frozenset()
+        return {metric: rows.get(metric, none) | worked.get(metric, none) for metric in rows.keys() | worked.keys()}
+
+    def counts(self, metric: str) -> dict[str, dict[str, int] | None]:
+        """Leaks by kind, as the record of `metric` tells them: None of what was not there to be looked through."""
+        rows = None if self.rows is None else self.rows.counts()[metric]
+        return {"rows": rows, "worked": self.worked.counts().get(metric)}
+
+
+@dataclass(frozen=True)
 class Examinee:
     """The model that is asked, wherever it answers.
 
@@ -116,19 +140,17 @@ def papers_of(subject: Subject) -> list[Paper]:
     return read_tests(subject.config, frozenset(subject.manifest["chosen_by"]))
 
 
-def held_against(subject: Subject, papers: Sequence[Paper]) -> Audit:
+def held_against(subject: Subject, papers: Sequence[Paper]) -> Found:
     """What of `papers` the rows of `subject` give away, and their worked examples; the log tells of it."""
     asked = [replace(paper, others=()) for paper in papers]
-    rows = subject.rows or ()
-    sought = [each for paper in asked for each in asked_of(paper)]
-    found = audit(rows, sought) if rows else Audit(0, {paper.metric: len(paper.items) for paper in asked}, [])
-    if found.leaks:
+    rows = None if subject.rows is None else audit(subject.rows, [each for paper in asked for each in asked_of(paper)])
+    if rows is not None and rows.leaks:
         use = "the prompt shows and that" if subject.manifest is None else "were trained on and"
-        log.warning("rows that %s give away an item of a benchmark: %s", use, told_of(found))
-    return replace(found, leaks=[*found.leaks, *worked_audit(asked).leaks])
+        log.warning("rows that %s give away an item of a benchmark: %s", use, told_of(rows))
+    return Found(rows, worked_audit(asked))
 
 
-def perform(subject: Subject, papers: Sequence[Paper], found: Audit, device: "torch.device") -> list[Evaluated]:
+def perform(subject: Subject, papers: Sequence[Paper], found: Found, device: "torch.device") -> list[Evaluated]:
     """Load the model, ask it, attach its adapter, ask it again.
 
     Raises:
@@ -155,7 +177,7 @@ def perform(subject: Subject, papers: Sequence[Paper], found: Audit, device: "to
         weights=base_identity(config, located.version, device, ALONE),
         precision=choose_precision(config.trainer.precision, device),
         cache_dir=cache_dir,
-        given_away={name: items for name, items in found.given_away().items() if items},
+        given_away=found.given_away(),
         processes=ALONE,
     )
     is_tuned = subject.manifest is not None
@@ -233,7 +255,7 @@ def by_vllm(examinee: Examinee, papers: Sequence[Paper]) -> dict[str, Evaluated]
 
 
 def record(
-    subject: Subject, evaluated: Sequence[Evaluated], found: Audit, device: "torch.device"
+    subject: Subject, evaluated: Sequence[Evaluated], found: Found, device: "torch.device"
 ) -> dict[str, dict[str, Any]]:
     """Write evaluations/ of the run, and the record of a base model alone; the evaluations by metric."""
     directory = subject.directory
@@ -253,7 +275,7 @@ def record(
             "base": each.base.metrics,
             "tuned": each.tuned.metrics if each.tuned else None,
             "against_base": compared(each.base.predictions, each.tuned.predictions) if each.tuned else None,
-            "leaks": None if subject.rows is None else found.counts()[metric],
+            "leaks": found.counts(metric),
             "environment": manifest.environment(),
         }
         write_json(directory.evaluation(metric), finite(evaluations[metric]))
