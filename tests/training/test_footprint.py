@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from gpu import SHAPES
 from peft import get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig
 
@@ -35,32 +36,13 @@ MEASURED = [
     ("8b", "unsloth", "none", 8, 768, True, 16.955),
     ("8b", "unsloth", "none", 8, 768, False, 38.782),
 ]
-SHAPES = {
-    "8b": LlamaConfig(
-        hidden_size=4096,
-        intermediate_size=14336,
-        num_hidden_layers=32,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-        vocab_size=128256,
-    ),
-    "135m": LlamaConfig(
-        hidden_size=576,
-        intermediate_size=1536,
-        num_hidden_layers=30,
-        num_attention_heads=9,
-        num_key_value_heads=3,
-        vocab_size=49152,
-        tie_word_embeddings=True,
-    ),
-}
 GPU = Setting(Precision.bf16, weight_bytes=2, cuda=True, liger=True)
 MODULES = "lora.target_modules=[q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj]"
 
 
 @pytest.fixture(scope="module")
 def shapes():
-    return {name: footprint.transformer(config) for name, config in SHAPES.items()}
+    return {name: footprint.transformer(LlamaConfig(**shape)) for name, shape in SHAPES.items()}
 
 
 @pytest.fixture
@@ -149,10 +131,7 @@ def test_another_layer_keeps_what_torch_says_in_each_type(recipe, dtype, precisi
     ],
 )
 def test_parameters_are_those_that_peft_makes(compose, overrides):
-    shape = LlamaConfig(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-        vocab_size=100, tie_word_embeddings=True,
-    )  # fmt: skip
+    shape = LlamaConfig(**SMALL, num_hidden_layers=2, tie_word_embeddings=True)
     lora = compose(*overrides).lora
     model = AutoModelForCausalLM.from_config(shape)
     whole = sum(parameter.numel() for parameter in model.parameters())
