@@ -18,11 +18,12 @@ from medbot_exp.report.study import Notes, StudySummary, TrialRow, counts, summa
 from medbot_exp.report.svg import number
 from medbot_exp.report.wandb_study import mirror_study
 from medbot_exp.rules import typed
-from medbot_exp.rundir import HydraFiles, RunDirectory, leaves, write_text
+from medbot_exp.rundir import HydraFiles, RunDirectory, leaves
 from medbot_exp.sweep.grid import without_hydra
 from medbot_exp.sweep.search import Search
 from medbot_exp.sweep.study import directory_of, overrides_of, reason_of, run_id
 from medbot_exp.tracking.wandb import Place as WandbPlace
+from medbot_exp.whole_files import write_text
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

@@ -25,7 +25,7 @@ from medbot_exp.model import Located, Outline, generation_config, locate, outlin
 from medbot_exp.processes import ALONE
 from medbot_exp.report.console import stdout_console
 from medbot_exp.report.evaluation import print_evaluation
-from medbot_exp.rundir import base_of, write_json, write_jsonl
+from medbot_exp.rundir import base_of
 from medbot_exp.tasks.leak_gate import asked_of, told_of, worked_audit
 from medbot_exp.tasks.phases import papers_with_room
 from medbot_exp.tasks.start import base_identity, benchmarks_told, quiet_libraries, refuse_conflicts
@@ -35,6 +35,7 @@ from medbot_exp.tracking.record import Mirror, Record, finite
 from medbot_exp.tracking.wandb import Mode, Place, decide_mode, open_mirror
 from medbot_exp.training import backend
 from medbot_exp.training.allocator import keep_freed_memory
+from medbot_exp.whole_files import write_json, write_jsonl
 
 if TYPE_CHECKING:
     import torch

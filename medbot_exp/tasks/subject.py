@@ -17,7 +17,7 @@ from medbot_exp.data.example import Example, fingerprint
 from medbot_exp.errors import ConfigError, DataError, MedbotError, RunDirectoryError, first_line
 from medbot_exp.lora import check_saved
 from medbot_exp.rules import typed
-from medbot_exp.rundir import read_jsonl
+from medbot_exp.whole_files import read_jsonl
 
 log = logging.getLogger(__name__)
 

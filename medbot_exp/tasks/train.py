@@ -24,6 +24,7 @@ from medbot_exp.sweep.job import RunningTrial
 from medbot_exp.tasks.phases import Clock, Job, perform
 from medbot_exp.tasks.start import gather
 from medbot_exp.tracking.record import Mirror, NoRecord, Record
+from medbot_exp.whole_files import write_json
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ def run_together(
     except Exception as error:
         if study is not None:  # a trial is looked for in its study, also one that could not start
             directory.claim(hydra_files)
-            rundir.write_json(directory.result, failure(error, clock))
+            write_json(directory.result, failure(error, clock))
         raise
     job = Job(config, directory, hydra_files, study, inputs, clock, trial, processes)
     processes.wait()  # until none can fail any more for what it lacks: then nothing is left behind

@@ -16,8 +16,9 @@ from omegaconf import OmegaConf
 from medbot_exp.errors import ConfigError, DataError, Interrupted, ModelError, RunDirectoryError
 from medbot_exp.evaluation import examine as room
 from medbot_exp.evaluation.benchmarks.pubmedqa import official_ids
-from medbot_exp.rundir import HydraFiles, RunDirectory, read_jsonl, write_json
+from medbot_exp.rundir import HydraFiles, RunDirectory
 from medbot_exp.tasks import evaluate, train
+from medbot_exp.whole_files import read_jsonl, write_json
 
 SMALL = (
     "model=tiny",

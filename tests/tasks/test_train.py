@@ -15,9 +15,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from medbot_exp.errors import ConfigError, DataError, DivergenceError, Interrupted, MedbotError, RunDirectoryError
 from medbot_exp.evaluation.paper import read_papers
-from medbot_exp.rundir import HydraFiles, RunDirectory, read_jsonl
+from medbot_exp.rundir import HydraFiles, RunDirectory
 from medbot_exp.tasks import train
 from medbot_exp.tracking.record import Mirror, Record
+from medbot_exp.whole_files import read_jsonl
 
 SMALL = (
     "model=tiny",
