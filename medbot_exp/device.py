@@ -9,6 +9,7 @@ import re
 import subprocess
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from medbot_exp.config import Attention, BackendName, Dtype, OptimizerName, Precision, Quantization, RunConfig
@@ -16,6 +17,8 @@ from medbot_exp.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
+
+GPU_NAME = re.compile(r"\d|GPU-|MIG-")  # how an index or a UUID begins
 
 
 def find_device(gpu: int | None = None) -> "torch.device":
@@ -160,7 +163,8 @@ def visible_gpus() -> list[str]:
     """What CUDA_VISIBLE_DEVICES calls the GPUs that this process sees; torch is not loaded for it."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
-        return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
+        # As the CUDA Programming Guide has it: what comes behind the first that is none is not seen either.
+        return list(takewhile(GPU_NAME.match, map(str.strip, named.split(","))))
     try:
         found = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):

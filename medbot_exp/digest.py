@@ -6,7 +6,7 @@ from pathlib import Path
 from threading import Event
 
 from medbot_exp.errors import Interrupted
-from medbot_exp.rundir import write_json
+from medbot_exp.whole_files import write_json
 
 PIECE_BYTES = 64 * 2**20
 

@@ -13,7 +13,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ import yaml
 
 from medbot_exp.config import checked_label
 from medbot_exp.errors import RunDirectoryError
+from medbot_exp.override_text import assignment, written
 
 DIFFERENCES_SHOWN = 5
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -81,6 +82,10 @@ class RunDirectory:
         """The path as a user would type it: relative where it lies below the working directory."""
         return os.path.relpath(self.path) if self.path.is_relative_to(Path.cwd()) else str(self.path)
 
+    def override(self, key: str) -> str:
+        """The override that gives `key` this directory, whatever its path holds; a shell wants it quoted besides."""
+        return assignment(key, written(str(self)))
+
     def predictions(self, benchmark: str) -> Path:
         """The JSONL file with one line per answered item of `benchmark`."""
         return self.path / "predictions" / f"{benchmark}.jsonl"
@@ -113,7 +118,7 @@ class RunDirectory:
             taken = True
         if taken:
             unfinished = self.config.is_file() and self.status() != "complete"
-            instead = f", or go on with that run: trainer.resume={self}" if unfinished else ""
+            instead = f", or go on with that run: {shlex.quote(self.override('trainer.resume'))}" if unfinished else ""
             raise RunDirectoryError(f"a run directory must be new, but {self} is not empty\nChoose another{instead}")
         (self.path / ".hydra").mkdir()
         for name, path in self.hydra_files().items():
@@ -137,7 +142,7 @@ class RunDirectory:
             shown = [f"  {key}: {old} there, {new} here" for key, old, new in differing[:DIFFERENCES_SHOWN]]
             if len(differing) > DIFFERENCES_SHOWN:
                 shown.append(f"  and {len(differing) - DIFFERENCES_SHOWN} more")
-            command = begun.command(f"trainer.resume={self}", without=("trainer.resume=",))
+            command = begun.command(self.override("trainer.resume"), without=("trainer.resume=",))
             raise RunDirectoryError(
                 "\n".join((f"a run is resumed with its own config, but {self} differs in", *shown, f"Type: {command}"))
             )
@@ -187,7 +192,7 @@ class RunDirectory:
         if self.status() != "complete":
             raise RunDirectoryError(
                 f"`{key}` must name a run that is complete, but {self} is {self.status() or 'unfinished'}; "
-                f"go on with it first: trainer.resume={self}"
+                f"go on with it first: {shlex.quote(self.override('trainer.resume'))}"
             )
         missing = [name for name in ADAPTER_FILES if not (self.adapter / name).is_file()]
         if missing:
@@ -327,49 +332,6 @@ def step_of(checkpoint: Path) -> int:
     """The optimizer step in a checkpoint's name."""
     found = CHECKPOINT_PATTERN.fullmatch(checkpoint.name)
     return int(found.group(1)) if found else -1
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace `path` so that a reader sees the old file or the whole new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Replace `path` by `content` as one JSON value, whole or not at all."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSONL file of ours; a torn last line (a killed writer's) does not count.
-
-    Raises:
-        RunDirectoryError: a line before the last is no JSON.
-    """
-    if not path.is_file():
-        return []
-    # Not splitlines: a text may hold U+2028, which JSON leaves as it is.
-    *lines, last = path.read_bytes().split(b"\n")
-    try:
-        rows = [json.loads(line) for line in lines]
-    except ValueError as error:
-        raise RunDirectoryError(f"a record must hold one JSON object a line, but {path} does not: {error}") from error
-    with suppress(ValueError):
-        rows.append(json.loads(last))
-    return rows
-
-
-def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Replace `path` by `rows`, one JSON object a line, whole or not at all."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 # What may differ between a run and its resumption: none of it changes what is computed.

@@ -82,7 +82,8 @@ FLOORS = [
     ("report",),
     ("training", "evaluation", "sweep"),
     ("prompt", "data", "model", "embedded", "lora", "tracking"),
-    ("digest", "rundir", "rules", "device", "processes", "padding", "config"),
+    ("digest", "rundir", "rules", "objectives", "device", "processes", "padding", "config"),
+    ("override_text", "whole_files"),
     ("errors", ""),
 ]
 

@@ -106,7 +106,18 @@ def test_all_that_a_device_cannot_do_is_told_at_once(compose):
     assert len(str(caught.value).splitlines()) == 3
 
 
-@pytest.mark.parametrize("named, gpus", [("", []), ("-1", []), ("1, GPU-5", ["1", "GPU-5"])])
+@pytest.mark.parametrize(
+    "named, gpus",
+    [
+        ("", []),
+        ("-1", []),
+        ("NoDevFiles", []),
+        ("1, GPU-5", ["1", "GPU-5"]),
+        ("MIG-5", ["MIG-5"]),
+        ("0,-1,1", ["0"]),
+        ("0,,1", ["0"]),
+    ],
+)
 def test_gpus_are_those_that_the_environment_names(monkeypatch, named, gpus):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
     assert visible_gpus() == gpus

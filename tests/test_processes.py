@@ -10,7 +10,8 @@ from torch.distributed import HashStore
 
 from medbot_exp.errors import ConfigError, ModelError, ToldElsewhere
 from medbot_exp.processes import ALONE, Processes, forget_place, launched, refuse, share_of
-from medbot_exp.rundir import RunDirectory, read_jsonl
+from medbot_exp.rundir import RunDirectory
+from medbot_exp.whole_files import read_jsonl
 
 SMALL = (
     "model=tiny",

@@ -1,7 +1,7 @@
-"""The run directory: who owns it, what can be resumed, and files that are whole or not there."""
+"""The run directory: who owns it, and what can be resumed."""
 
 import json
-import resource
+import shlex
 import subprocess
 import sys
 import time
@@ -11,10 +11,12 @@ from pathlib import Path
 from subprocess import PIPE
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from medbot_exp import rundir
 from medbot_exp.errors import ConfigError, RunDirectoryError
 from medbot_exp.rundir import HydraFiles, RunDirectory
+from medbot_exp.whole_files import write_json
 
 CONFIG = "lora:\n  r: 16\nmodel:\n  name: tiny\ntracking:\n  name: none\nname: a\ntrainer:\n  resume: null\n"
 HYDRA = (
@@ -112,7 +114,7 @@ def test_resume_of_a_directory_without_a_run_is_refused(tmp_path):
 
 
 def test_resume_of_a_complete_run_is_refused(run):
-    rundir.write_json(run.result, {"status": "complete"})
+    write_json(run.result, {"status": "complete"})
     with pytest.raises(RunDirectoryError, match="is complete"):
         run.resume(FILES)
 
@@ -124,6 +126,18 @@ def test_resume_with_another_config_names_every_difference(run):
     for line in ("lora.r: 16 there, 8 here", "model.name: tiny there, other here", "seed: None there, 1 here"):
         assert line in str(caught.value)
     assert str(caught.value).endswith(f"Type: python -m medbot_exp lora.r=16 trainer.resume={run}")
+
+
+@pytest.mark.parametrize("name", ["a run", "[a,b]", "{a: b}", "a=1", "it's", '"x"', "~a", "(a)", "a\\", "null", "ä b"])
+def test_command_that_resumes_a_run_is_read_as_its_path(tmp_path, monkeypatch, name):
+    run = RunDirectory(tmp_path / name)
+    run.claim(FILES)
+    monkeypatch.chdir(tmp_path)  # where the path is the name alone
+    with pytest.raises(RunDirectoryError) as caught:
+        run.resume(replace(FILES, resolved=CONFIG.replace("16", "8")))
+    *_, word = shlex.split(str(caught.value).rpartition("Type: ")[2])
+    override = OverridesParser.create().parse_override(word)
+    assert (override.key_or_group, override.value()) == ("trainer.resume", name)
 
 
 def test_resume_with_quite_another_config_names_the_first_differences_and_counts_the_rest(run):
@@ -157,7 +171,7 @@ def test_resume_overlooks_what_changes_no_result(run):
 @pytest.mark.parametrize("status", ["failed", "pruned", None])
 def test_resume_of_an_unfinished_run_goes_on_from_its_last_whole_checkpoint(run, status):
     if status is not None:
-        rundir.write_json(run.result, {"status": status})
+        write_json(run.result, {"status": status})
     checkpoint(run, 9, sealed=True)
     checkpoint(run, 10, sealed=True)
     checkpoint(run, 11, sealed=False)
@@ -267,52 +281,3 @@ def test_path_reads_as_the_user_would_type_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert str(RunDirectory(tmp_path / "multirun" / "a")) == "multirun/a"
     assert str(RunDirectory("/elsewhere/a")) == "/elsewhere/a"
-
-
-def test_write_text_replaces_the_whole_file(tmp_path):
-    path = tmp_path / "deep" / "result.json"
-    rundir.write_text(path, "a long first text\n")
-    rundir.write_text(path, "zweiter: ü\n")
-    assert path.read_bytes() == "zweiter: ü\n".encode()
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_old_file_stays_when_writing_fails_midway(tmp_path):
-    """The kernel cuts the write short at 64 KiB, as a full disk would."""
-    path = tmp_path / "result.json"
-    rundir.write_text(path, "old")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, hard))
-    try:
-        with pytest.raises(OSError, match="File too large"):
-            rundir.write_text(path, "x" * 2**17)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_rows_come_back_as_they_were_written(tmp_path):
-    rows = [{"step": 0, "text": 'a\nb\t"c" ≥ 5 µg'}, {}, {"step": 2, "deep": {"list": [1, None, 2.5]}}]
-    rundir.write_jsonl(tmp_path / "rows.jsonl", rows)
-    assert rundir.read_jsonl(tmp_path / "rows.jsonl") == rows
-    assert rundir.read_jsonl(tmp_path / "absent.jsonl") == []
-
-
-@pytest.mark.parametrize("separator", ["\u2028", "\x85", "\u2029"], ids=["U+2028", "U+0085", "U+2029"])
-def test_rows_with_unicode_line_separators_come_back(tmp_path, separator):
-    rows = [{"text": f"dose{separator}10 mg"}, {"text": "next"}]
-    rundir.write_jsonl(tmp_path / "rows.jsonl", rows)
-    assert rundir.read_jsonl(tmp_path / "rows.jsonl") == rows
-
-
-def test_torn_last_line_does_not_count(tmp_path):
-    """Cut at every byte of the last line, as a killed writer leaves it."""
-    path = tmp_path / "metrics.jsonl"
-    rows = [{"step": step, "train/loss": 1.5} for step in (1, 2, 3)]
-    whole = "".join(json.dumps(row) + "\n" for row in rows)
-    last = json.dumps(rows[-1]) + "\n"
-    for missing in range(1, len(last) + 1):
-        path.write_text(whole[:-missing])
-        # Where nothing but the line's end is missing, the row itself is whole.
-        assert rundir.read_jsonl(path) == (rows if missing == 1 else rows[:2])

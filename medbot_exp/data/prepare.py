@@ -14,7 +14,7 @@ from medbot_exp.config import DataConfig, LossOn, PromptConfig, Truncation
 from medbot_exp.data.example import Example, fingerprint
 from medbot_exp.errors import DataError
 from medbot_exp.prompt import completion_tokens, prompt_tokens, render
-from medbot_exp.rundir import write_text
+from medbot_exp.whole_files import write_text
 
 log = logging.getLogger(__name__)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from medbot_exp.config import Ask, BenchmarkConfig, Method, PromptConfig
 from medbot_exp.data.example import Example
+from medbot_exp.evaluation.benchmarks.registry import READERS
 from medbot_exp.evaluation.item import Item
 from medbot_exp.prompt import THINK, answer_tokens, prompt_tokens, render
 
@@ -87,7 +88,7 @@ def question_text(item: Item, method: Method) -> str:
         return "\n\n".join([*parts, item.question])
     parts.append(item.question)
     if has_letters(item):
-        parts.append("\n".join(f"{key}. {option}" for key, option in item.options.items()))
+        parts.append(item.listed)
         parts.append(f'End with "Answer: " and one letter of {", ".join(item.options)}.')
     else:
         parts.append(f'End with "Answer: " and one of {", ".join(item.options)}.')
@@ -100,26 +101,8 @@ def has_letters(item: Item) -> bool:
 
 
 def harness_question(item: Item, worked: Sequence[Item], name: str, tokenizer: Any) -> Question:
-    """`item` in the words of lm-evaluation-harness 0.4 (tasks medqa_4options, medmcqa, pubmedqa, mmlu)."""
-    examples = [f"{harness_text(shot, name)} {shot.label}" for shot in worked]
-    text = harness_heading(item, name) + "\n\n".join([*examples, harness_text(item, name)])
+    """`item` in the words of lm-evaluation-harness."""
+    words = READERS[name].HARNESS
+    assert words is not None, "rules.benchmark_rules"
+    text = words.prompt(item, worked)
     return Question(item, text, tokenizer(text)["input_ids"], opened=False, slot="")
-
-
-def harness_heading(item: Item, name: str) -> str:
-    """What stands above all of a prompt: MMLU names the subject."""
-    if name != "mmlu_medical":
-        return ""
-    return f"The following are multiple choice questions (with answers) about {str(item.group).replace('_', ' ')}.\n\n"
-
-
-def harness_text(item: Item, name: str) -> str:
-    """One question in the harness's words, up to the place of its answer."""
-    listed = "\n".join(f"{key}. {option}" for key, option in item.options.items())
-    if name == "pubmedqa":
-        context = item.context.replace("\n\n", "\n")
-        return f"Abstract: {context}\nQuestion: {item.question}\nAnswer:"
-    if name == "mmlu_medical":
-        return f"{item.question.strip()}\n{listed}\nAnswer:"
-    choices = "Choices:\n" if name == "medmcqa" else ""
-    return f"Question: {item.question}\n{choices}{listed}\nAnswer:"

@@ -32,6 +32,11 @@ class Item:
     tags: tuple[str, ...] = ()
 
     @property
+    def listed(self) -> str:
+        """The options as most prompts show them, a line each: A. Atropine."""
+        return "\n".join(f"{key}. {option}" for key, option in self.options.items())
+
+    @property
     def hash(self) -> str:
         """sha256 of what is asked and what is right, as 64 hex digits: the same item in the same order of options."""
         asked = [self.context, self.question, list(self.options.items()), self.label]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from medbot_exp.rundir import read_jsonl, write_json
+from medbot_exp.whole_files import read_jsonl, write_json
 
 log = logging.getLogger(__name__)
 

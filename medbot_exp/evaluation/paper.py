@@ -10,7 +10,7 @@ from medbot_exp.evaluation.ask import Question
 from medbot_exp.evaluation.benchmarks.registry import Benchmark
 from medbot_exp.evaluation.item import Item, fingerprint
 from medbot_exp.evaluation.order import ordered
-from medbot_exp.rules import development_name, is_developed, metric_name
+from medbot_exp.objectives import development_name, is_developed, metric_name
 
 log = logging.getLogger(__name__)
 

@@ -114,7 +114,7 @@ def perplexity(loss: float) -> float:
 
 
 def held_out_metrics(loss: float) -> dict[str, float]:
-    """What a held-out `loss` in nats per token is recorded as: the metrics of medbot_exp.rules.REPORTED."""
+    """What a held-out `loss` in nats per token is recorded as: the metrics of medbot_exp.objectives.REPORTED."""
     return {"validation/loss": loss, "validation/perplexity": perplexity(loss)}
 
 

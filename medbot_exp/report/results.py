@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from medbot_exp.config import TrackingName, conf_directory
+from medbot_exp.override_text import written
 from medbot_exp.report.console import print_facts
 from medbot_exp.report.page import page
 from medbot_exp.report.progress import duration, plural
@@ -17,12 +18,12 @@ from medbot_exp.report.study import Notes, StudySummary, TrialRow, counts, summa
 from medbot_exp.report.svg import number
 from medbot_exp.report.wandb_study import mirror_study
 from medbot_exp.rules import typed
-from medbot_exp.rundir import HydraFiles, RunDirectory, leaves, write_text
+from medbot_exp.rundir import HydraFiles, RunDirectory, leaves
 from medbot_exp.sweep.grid import without_hydra
-from medbot_exp.sweep.override_text import written
 from medbot_exp.sweep.search import Search
 from medbot_exp.sweep.study import directory_of, overrides_of, reason_of, run_id
 from medbot_exp.tracking.wandb import Place as WandbPlace
+from medbot_exp.whole_files import write_text
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medbot_exp.errors import ConfigError
-from medbot_exp.rundir import write_text
 from medbot_exp.sweep.study import RETRY_OF, tried_again
+from medbot_exp.whole_files import write_text
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from medbot_exp.config import TrackingConfig
+from medbot_exp.override_text import is_number
 from medbot_exp.report.study import Space, StudySummary, TrialRow, counts, plain
-from medbot_exp.sweep.override_text import is_number
 from medbot_exp.tracking.wandb import Place, WandbMirror, decide_mode, open_mirror
 
 log = logging.getLogger(__name__)

@@ -13,10 +13,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from medbot_exp.errors import first_line
+from medbot_exp.override_text import bare, equal, is_number, plain, value_of, written
 from medbot_exp.rundir import leaves
 from medbot_exp.sweep.config_keys import choices_of, exists
 from medbot_exp.sweep.distributions import Searched
-from medbot_exp.sweep.override_text import bare, equal, is_number, plain, value_of, written
 
 CONDITION = re.compile(r"\s*(?P<key>[^\s=<>!]+)\s*(?P<operator>>=|<=|!=|=|>|<)\s*(?P<values>.*\S)\s*")
 

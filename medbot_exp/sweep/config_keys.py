@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 
-from medbot_exp.sweep.override_text import plain
+from medbot_exp.override_text import plain
 
 
 def choices_of(config: DictConfig) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from typing import Any
 from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, RangeSweep, Sweep
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from medbot_exp.sweep.override_text import is_number, plain, written
+from medbot_exp.override_text import is_number, plain, written
 
 log = logging.getLogger(__name__)
 

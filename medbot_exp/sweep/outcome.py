@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from medbot_exp.rundir import RunDirectory, write_json
+from medbot_exp.rundir import RunDirectory
+from medbot_exp.whole_files import write_json
 
 FILE = "trial.json"
 

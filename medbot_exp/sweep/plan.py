@@ -10,10 +10,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from medbot_exp.config import DataConfig, ModelConfig, ModelKind, RunConfig
+from medbot_exp.override_text import bare
 from medbot_exp.rules import typed
 from medbot_exp.rundir import RESUME_IGNORES
 from medbot_exp.sweep.grid import without_hydra
-from medbot_exp.sweep.override_text import bare
 from medbot_exp.sweep.space import SearchSpace
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from medbot_exp.rules import REPORTED, typed
+from medbot_exp.objectives import REPORTED
+from medbot_exp.rules import typed
 from medbot_exp.sweep.grid import without_hydra
 
 if TYPE_CHECKING:

@@ -17,12 +17,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from medbot_exp.config import RunConfig
 from medbot_exp.device import visible_gpus
 from medbot_exp.errors import ConfigError
-from medbot_exp.rules import measured_of, typed
+from medbot_exp.objectives import measured_of
+from medbot_exp.override_text import assignment, bare, plain
+from medbot_exp.rules import typed
 from medbot_exp.sweep import grid
 from medbot_exp.sweep.constraints import Constraint, read_constraints
 from medbot_exp.sweep.job import TrackedTask
 from medbot_exp.sweep.launch_local import slots_for
-from medbot_exp.sweep.override_text import assignment, bare, plain
 from medbot_exp.sweep.plan import plan_of
 from medbot_exp.sweep.pruning import warn_where_nothing_is_pruned
 from medbot_exp.sweep.space import SearchSpace, read_space

@@ -21,9 +21,9 @@ from optuna.distributions import (
 )
 
 from medbot_exp.errors import ConfigError, first_line
+from medbot_exp.override_text import assignment, bare, custom_text, plain, written
 from medbot_exp.sweep.conditions import Condition, current, ordered, read_conditions
 from medbot_exp.sweep.distributions import Searched, older, searched_or_fixed, values_of
-from medbot_exp.sweep.override_text import assignment, bare, custom_text, plain, written
 
 if TYPE_CHECKING:
     from optuna import Trial

@@ -7,8 +7,8 @@ from omegaconf import DictConfig, IntegerNode, OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FixedTrial
 
+from medbot_exp.override_text import assignment, bare
 from medbot_exp.sweep.config_keys import choices_of, exists, meant, parent_of, within
-from medbot_exp.sweep.override_text import assignment, bare
 from medbot_exp.sweep.space import EXAMPLES, SearchSpace
 
 

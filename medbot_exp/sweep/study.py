@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from medbot_exp.errors import ConfigError
-from medbot_exp.rundir import write_json
 from medbot_exp.sweep.outcome import Outcome, correct_result, read_outcome
 from medbot_exp.sweep.owner import STALE_SECONDS, Owner, Watch
 from medbot_exp.sweep.patience import patiently
 from medbot_exp.sweep.storage import Address
+from medbot_exp.whole_files import write_json
 
 if TYPE_CHECKING:
     from optuna import Study

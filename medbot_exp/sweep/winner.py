@@ -10,9 +10,8 @@ from typing import Any
 import yaml
 
 from medbot_exp.config import ObjectiveConfig
-from medbot_exp.rules import DEVELOPMENT
+from medbot_exp.objectives import DEVELOPMENT
 from medbot_exp.rundir import HydraFiles, RunDirectory, trials_of
-from medbot_exp.sweep.override_text import written
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +32,7 @@ def test_facts(winner: RunDirectory) -> dict[str, str]:
     if not chosen_by:
         return {}
     own = [word for word in files.task_overrides() if word.startswith(TAKEN_OVER)]
-    words = ["-m", "medbot_exp", "task=evaluate", f"task.run={written(str(winner))}", *own]
+    words = ["-m", "medbot_exp", "task=evaluate", winner.override("task.run"), *own]
     metrics = sorted(name.removesuffix(DEVELOPMENT) for name in chosen_by)
     earlier = {metric: others_tested(winner, metric) for metric in metrics}
     before = sorted({str(trial) for trials in earlier.values() for trial in trials})

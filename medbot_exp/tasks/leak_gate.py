@@ -16,7 +16,7 @@ from medbot_exp.errors import DataError
 from medbot_exp.evaluation.item import Item
 from medbot_exp.evaluation.order import published_id
 from medbot_exp.evaluation.paper import Paper
-from medbot_exp.rules import is_developed
+from medbot_exp.objectives import is_developed
 
 log = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ from medbot_exp.model import Outline
 from medbot_exp.training import footprint
 from medbot_exp.training.footprint import GIB, Footprint, Longest, Setting, Transformer
 from medbot_exp.training.kernels import choose_liger
+from medbot_exp.training.savings import changes_that_fit
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +50,7 @@ class MemoryPlan:
 
     def advice(self, free: float) -> str:
         """A line for each change that brings the run below `free` bytes."""
-        changes = footprint.changes_that_fit(self.config, self.model, self.rows, self.setting, free)
+        changes = changes_that_fit(self.config, self.model, self.rows, self.setting, free)
         if not changes:
             return "None of our changes makes it fit: take a smaller model or a larger GPU"
         lines = [f"  {change.overrides}  ({change.footprint.gib():.1f} GiB)" for change in changes]

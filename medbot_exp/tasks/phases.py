@@ -21,10 +21,10 @@ from medbot_exp.evaluation.measure import Exam, Examiner
 from medbot_exp.evaluation.paper import Paper, named
 from medbot_exp.evaluation.score import held_out_metrics
 from medbot_exp.model import Loaded, Outline, digest_meanwhile, locate, outline
+from medbot_exp.objectives import REPORTED
 from medbot_exp.processes import Processes, share_of
 from medbot_exp.report.console import stderr_console
 from medbot_exp.report.progress import Lines, plural, progress_for
-from medbot_exp.rules import REPORTED
 from medbot_exp.sweep.job import RunningTrial
 from medbot_exp.tasks.memory_plan import explained, plan_memory
 from medbot_exp.tasks.start import (
@@ -188,7 +188,7 @@ def train_and_measure(
             sampled=job.inputs.split.validation[: config.trainer.samples],
             record=record,
         )
-        processes.of_first(lambda: begin_record(job, record, loaded, prepared, precision))
+        processes.of_first(lambda: begin_record(job, record, loaded, prepared, papers, precision))
     log.info(
         "%s on %s in %s: %d trainable parameters",
         config.model.name,
@@ -316,11 +316,13 @@ def load(job: Job, outlined: Outline) -> Loaded:
     return backend.load(on_host(job.config, job.inputs.device), outlined, located, torch.device("cpu"))
 
 
-def begin_record(job: Job, record: Record, loaded: Loaded, prepared: Prepared, precision: Precision) -> None:
+def begin_record(
+    job: Job, record: Record, loaded: Loaded, prepared: Prepared, papers: Sequence[Paper], precision: Precision
+) -> None:
     """Write the manifest, and open the mirror."""
     directory = job.directory
     name = job.config.name if job.study is None else directory.path.name
-    contents = manifest_contents(job.config, name, job.study, job.inputs, loaded, prepared, precision.name)
+    contents = manifest_contents(job.config, name, job.study, job.inputs, loaded, prepared, papers, precision.name)
     if job.trial is not None:
         contents["run_id"] = job.trial.run_id
     written = manifest.write(directory, contents)

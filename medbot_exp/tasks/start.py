@@ -33,7 +33,7 @@ class Inputs:
 
     Attributes:
         passed: the rows, as the gate between them and the benchmarks lets them be trained on.
-        papers: what is asked before and after training.
+        papers: what is asked before and after training, as far as the model has room for it.
     """
 
     passed: Passed
@@ -181,9 +181,20 @@ def prepare(config: RunConfig, loaded: Loaded, rows: Tokenized, device: "torch.d
 
 
 def manifest_contents(
-    config: RunConfig, name: str, study: str | None, inputs: Inputs, loaded: Loaded, prepared: Prepared, precision: str
+    config: RunConfig,
+    name: str,
+    study: str | None,
+    inputs: Inputs,
+    loaded: Loaded,
+    prepared: Prepared,
+    papers: Sequence[Paper],
+    precision: str,
 ) -> dict[str, Any]:
-    """What the manifest says of the run's place, model, arithmetic, data and seed."""
+    """What the manifest says of the run's place, model, arithmetic, data and seed.
+
+    Args:
+        papers: those of `inputs` with the items that the model has room for.
+    """
     return {
         "name": name,
         "study": study,
@@ -204,7 +215,8 @@ def manifest_contents(
             }
             for name, rows in (("train", prepared.rows), ("validation", prepared.held_out))
         },
-        "benchmarks": benchmarks_told(inputs.papers),
+        "benchmarks": benchmarks_told(papers),
+        # All that was set apart: what the model has no room for is no test of it either.
         "chosen_by": questions_of([paper for paper in inputs.papers if paper.chooses]),
         "leaks": inputs.passed.report(),
         "seeds": {"seed": config.seed},

@@ -1,6 +1,7 @@
 """task=train: a run from its command to its result: directory, record, how it ends."""
 
 import logging
+import shlex
 from contextlib import nullcontext
 from typing import Any
 
@@ -15,14 +16,15 @@ from medbot_exp.errors import (
     reason,
     resource_error,
 )
+from medbot_exp.objectives import is_developed
 from medbot_exp.processes import Processes, launched
 from medbot_exp.report.console import stdout_console
 from medbot_exp.report.summary import print_summary
-from medbot_exp.rules import is_developed
 from medbot_exp.sweep.job import RunningTrial
 from medbot_exp.tasks.phases import Clock, Job, perform
 from medbot_exp.tasks.start import gather
 from medbot_exp.tracking.record import Mirror, NoRecord, Record
+from medbot_exp.whole_files import write_json
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +70,7 @@ def run_together(
     except Exception as error:
         if study is not None:  # a trial is looked for in its study, also one that could not start
             directory.claim(hydra_files)
-            rundir.write_json(directory.result, failure(error, clock))
+            write_json(directory.result, failure(error, clock))
         raise
     job = Job(config, directory, hydra_files, study, inputs, clock, trial, processes)
     processes.wait()  # until none can fail any more for what it lacks: then nothing is left behind
@@ -81,7 +83,7 @@ def run_together(
         raise TrialPruned(f"after step {result['steps']}")
     following = next_grid(hydra_files, config.lora) if study is None else None
     developed = any(is_developed(config, name) for name in config.benchmark)
-    test = f"python -m medbot_exp task=evaluate task.run={directory}" if developed and study is None else None
+    test = test_command(directory) if developed and study is None else None
     if processes.first:
         print_summary(stdout_console(), result, samples, directory, mirror.description, following, test)
     values = list(result["objective"].values())
@@ -117,7 +119,7 @@ def recorded(job: Job, resumed_from: int | None) -> tuple[dict[str, Any], list[d
     except KeyboardInterrupt as stop:
         log.info("stopped")
         record.tell(lambda mirror: mirror.finish(130))
-        command = job.hydra_files.command(f"trainer.resume={job.directory}", without=("trainer.resume=",))
+        command = job.hydra_files.command(job.directory.override("trainer.resume"), without=("trainer.resume=",))
         raise Interrupted(f"{stop}\nTo go on: {job.processes.starting(command)}".strip()) from stop
     except RunDirectoryError:
         raise  # the resumption was refused: the record of the run that it is about stays as it is
@@ -162,6 +164,11 @@ def hand_over(record: Record, result: dict[str, Any], samples: list[dict[str, An
     if result["status"] != "complete":
         record.tell(lambda mirror: mirror.tag(result["status"]))
     record.tell(lambda mirror: mirror.finish(1 if result["status"] == "failed" else 0))
+
+
+def test_command(directory: rundir.RunDirectory) -> str:
+    """The command that reads the test of the run in `directory`."""
+    return shlex.join(["python", "-m", "medbot_exp", "task=evaluate", directory.override("task.run")])
 
 
 def next_grid(hydra_files: rundir.HydraFiles, lora: LoraConfig) -> str:

@@ -14,7 +14,8 @@ from typing import Any
 
 from medbot_exp.errors import RunDirectoryError
 from medbot_exp.processes import launched
-from medbot_exp.rundir import RunDirectory, write_json
+from medbot_exp.rundir import RunDirectory
+from medbot_exp.whole_files import write_json
 
 PACKAGES = (
     "medbot-exp",

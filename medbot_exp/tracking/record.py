@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medbot_exp.rundir import RunDirectory, read_jsonl, write_json, write_jsonl
+from medbot_exp.rundir import RunDirectory
+from medbot_exp.whole_files import read_jsonl, write_json, write_jsonl
 
 log = logging.getLogger(__name__)
 

@@ -37,7 +37,7 @@ import transformers.models.llama.modeling_llama  # noqa: F401
 import medbot_exp.tasks.evaluate  # noqa: F401
 from medbot_exp.cli import entrypoint
 from medbot_exp.evaluation import examine, key_values  # noqa: F401
-from medbot_exp.rundir import read_jsonl, write_jsonl
+from medbot_exp.whole_files import read_jsonl, write_jsonl
 
 LIMIT_SECONDS = 300
 

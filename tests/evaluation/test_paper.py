@@ -8,7 +8,6 @@ from medbot_exp.evaluation import source
 from medbot_exp.evaluation.benchmarks.registry import Benchmark
 from medbot_exp.evaluation.item import fingerprint
 from medbot_exp.evaluation.paper import read_papers
-from medbot_exp.rules import is_developed, metric_name
 from medbot_exp.tasks.start import benchmarks_told
 
 CHOSEN_BY = ["objective.metric=eval/medqa_development/accuracy", "objective.direction=maximize"]
@@ -103,22 +102,3 @@ def test_options_stand_in_the_order_asked_for(compose, medqa):
     assert [item.id for item in shuffled] == [item.id for item in published]
     assert any(item.label != "B" for item in shuffled)
     assert len(cyclic) == 24 and [item.label for item in cyclic[:4]] == ["B", "A", "D", "C"]
-
-
-@pytest.mark.parametrize(
-    "overrides, name",
-    [
-        (["benchmark=[medqa]", "benchmark.medqa.path=train.jsonl"], "medqa"),
-        (["benchmark=[medqa]", "benchmark.medqa.split=train"], "medqa_train"),
-        (["benchmark=[medqa]", "benchmark.medqa.split='test[:50]'"], "medqa_test_50_"),
-        (["benchmark=[mmlu_medical]", "benchmark.mmlu_medical.hub_config=anatomy"], "mmlu_medical_anatomy"),
-        (["benchmark=[pubmedqa]", "benchmark.pubmedqa.split=labeled"], "pubmedqa_labeled"),
-        (["benchmark=[cases]", "benchmark.cases.split=train"], "cases_train"),
-    ],
-)
-def test_results_on_another_part_have_another_name(compose, overrides, name):
-    config = compose(*overrides)
-    ((benchmark, settings),) = config.benchmark.items()
-    assert metric_name(benchmark, settings) == name
-    goal = [f"objective.metric=eval/{name}_development/accuracy", "objective.direction=maximize"]
-    assert is_developed(compose(*overrides, *goal), benchmark)

@@ -2,8 +2,9 @@
 
 import json
 
-from medbot_exp.rundir import RunDirectory, write_json
+from medbot_exp.rundir import RunDirectory
 from medbot_exp.sweep.outcome import Outcome, correct_result, read_outcome
+from medbot_exp.whole_files import write_json
 
 
 def begun(directory):

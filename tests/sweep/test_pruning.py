@@ -5,8 +5,6 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from medbot_exp.config import conf_directory
-from medbot_exp.evaluation.score import held_out_metrics
-from medbot_exp.rules import REPORTED
 from medbot_exp.sweep.pruning import warn_where_nothing_is_pruned
 
 ACCURACY = (
@@ -60,10 +58,6 @@ def test_no_evaluation_before_the_last_step(told):
 )
 def test_a_search_that_can_prune_or_is_not_meant_to_is_told_nothing(told, pruner, overrides, points):
     assert told(pruner, *overrides, points=points) == ""
-
-
-def test_what_is_reported_is_what_the_rules_say():
-    assert tuple(held_out_metrics(1.0)) == REPORTED
 
 
 def test_a_search_says_it_before_its_first_trial(run_cli):

@@ -17,7 +17,7 @@ import optuna
 import pytest
 import yaml
 
-from medbot_exp.rundir import read_jsonl
+from medbot_exp.whole_files import read_jsonl
 
 SMALL = (
     "model=tiny",

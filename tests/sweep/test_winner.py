@@ -5,9 +5,10 @@ import re
 
 import pytest
 
-from medbot_exp.rundir import RunDirectory, read_jsonl, write_json
+from medbot_exp.rundir import RunDirectory
 from medbot_exp.sweep.winner import others_tested, told
 from medbot_exp.sweep.winner import test_facts as facts_of_test
+from medbot_exp.whole_files import read_jsonl, write_json
 
 SMALL = (
     "model=tiny",

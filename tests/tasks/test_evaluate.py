@@ -16,8 +16,9 @@ from omegaconf import OmegaConf
 from medbot_exp.errors import ConfigError, DataError, Interrupted, ModelError, RunDirectoryError
 from medbot_exp.evaluation import examine as room
 from medbot_exp.evaluation.benchmarks.pubmedqa import official_ids
-from medbot_exp.rundir import HydraFiles, RunDirectory, read_jsonl, write_json
+from medbot_exp.rundir import HydraFiles, RunDirectory
 from medbot_exp.tasks import evaluate, train
+from medbot_exp.whole_files import read_jsonl, write_json
 
 SMALL = (
     "model=tiny",
@@ -138,7 +139,7 @@ def test_other_benchmarks_are_asked_of_both(run_of, evaluated, tmp_path, capsys)
     found = json.loads(run.evaluation("medqa").read_text())
     assert accuracy == found["tuned"]["eval/medqa/accuracy"]
     assert found["settings"]["answer_tokens"] == 4 and found["base"]["eval/medqa/n"] == 5
-    assert found["against_base"]["n"] == 5 and sum(found["leaks"].values()) == 0
+    assert found["against_base"]["n"] == 5 and sum(found["leaks"]["rows"].values()) == 0
     assert [row["stop"] for row in read_jsonl(run.evaluated("medqa"))].count("length") > 0
     printed = capsys.readouterr().out
     assert "accuracy on medqa (n=5)" in printed and "accuracy on cases (n=4)" in printed
@@ -233,27 +234,37 @@ def test_items_that_rows_of_the_training_give_away_are_told(run_of, evaluated, c
     assert "rows that were trained on and give away an item of a benchmark:" in caplog.text
     # The others are held out.
     assert 0 < found["tuned"]["eval/cases/clean/n"] < 10
-    assert found["tuned"]["eval/cases/clean/n"] == 45 - found["leaks"]["overlap"]
+    assert found["tuned"]["eval/cases/clean/n"] == 45 - found["leaks"]["rows"]["overlap"]
 
 
 def test_rows_that_a_base_model_is_shown_are_the_only_ones_that_give_it_anything_away(evaluated, tmp_path, caplog):
     words = ("model=tiny", "model.max_length=4096", "prompt=direct", "prompt.shots=1", "data.columns.split=null")
     evaluated(None, *words, "data.validation=0.1", "benchmark.cases.split=train", "benchmark.cases.limit=null")
     (found,) = (json.loads(path.read_text()) for path in (tmp_path / "new").glob("evaluations/*.json"))
-    assert sum(found["leaks"].values()) == 1 and found["items"] == 135
+    assert sum(found["leaks"]["rows"].values()) == 1 and found["items"] == 135
     clean = [value for key, value in found["base"].items() if key.endswith("clean/n")]
     assert clean == [134]
     assert "rows that the prompt shows and that give away an item of a benchmark: 1 of 1 do" in caplog.text
 
 
-def test_rows_that_have_changed_are_not_held_against_it(run_of, evaluated, caplog):
+def test_rows_that_have_changed_are_not_held_against_it(run_of, evaluated, tmp_path, caplog):
     run = run_of()
     told = json.loads(run.manifest.read_text())
     told["data"]["train"] = "0" * 64
     write_json(run.manifest, told)
-    evaluated(run)
+    # Worked examples are, whatever the rows were.
+    stem = "A {} woman has had tremor, heat intolerance and weight loss for two months. Which antibody explains it?"
+    for name, woman in (("test", "younger"), ("shots", "youngish")):
+        row = {"question": stem.format(woman), "options": dict(zip("ABCD", "wxyz", strict=True))}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row | {"answer": "w", "answer_idx": "A"}))
+    places = (f"benchmark.medqa.path={tmp_path}/test.jsonl", f"benchmark.medqa.shots_path={tmp_path}/shots.jsonl")
+    words = ("benchmark=[medqa,cases]", "benchmark.cases.limit=4", "benchmark.medqa.method=loglikelihood")
+    evaluated(run, *words, *places, "benchmark.medqa.shots=1")
     assert "are not held against the benchmarks: they have changed since" in caplog.text
-    assert json.loads(run.evaluation("cases").read_text())["leaks"] is None
+    medqa, cases = (json.loads(run.evaluation(name).read_text()) for name in ("medqa", "cases"))
+    assert cases["leaks"] == {"rows": None, "worked": None}
+    assert medqa["leaks"] == {"rows": None, "worked": {"overlap": 0, "ngrams": 0, "fuzzy": 1}}
+    assert medqa["tuned"]["eval/medqa/clean/n"] == 0
 
 
 def test_rows_that_its_prompt_shows_must_be_there(run_of, evaluated):

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -10,11 +11,14 @@ import sys
 import time
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from medbot_exp.errors import ConfigError, DataError, DivergenceError, Interrupted, MedbotError, RunDirectoryError
-from medbot_exp.rundir import HydraFiles, RunDirectory, read_jsonl
+from medbot_exp.evaluation.paper import read_papers
+from medbot_exp.rundir import HydraFiles, RunDirectory
 from medbot_exp.tasks import train
 from medbot_exp.tracking.record import Mirror, Record
+from medbot_exp.whole_files import read_jsonl
 
 SMALL = (
     "model=tiny",
@@ -357,7 +361,7 @@ def test_run_that_is_chosen_by_a_development_part_is_not_asked_the_test(run):
     assert set(json.loads(directory.manifest.read_text())["leaks"]["benchmarks"]) == {"cases", "cases_development"}
 
 
-def test_item_that_the_model_has_no_room_for_is_left_out_and_counted(run, tmp_path, caplog):
+def test_item_that_the_model_has_no_room_for_is_left_out_and_counted(run, compose, tmp_path, caplog):
     # A token is a byte here, and the model has 2,048 places.
     long = {"question": "why " * 600 + "?", "options": dict.fromkeys("ABCD", "x"), "answer": "x", "answer_idx": "A"}
     short = long | {"question": "why?", "options": {"A": "x", "B": "y", "C": "z", "D": "u"}}
@@ -367,6 +371,11 @@ def test_item_that_the_model_has_no_room_for_is_left_out_and_counted(run, tmp_pa
     metrics = json.loads(directory.result.read_text())["metrics"]
     assert (metrics["eval/medqa/n"], metrics["eval/medqa/too_long"]) == (1, 1)
     assert "medqa: 1 of 2 items are left out, as they do not fit into the model's 2048 tokens: medqa-" in caplog.text
+    # The record tells of what was asked, and pins all of the source.
+    told = json.loads(directory.manifest.read_text())["benchmarks"]["medqa"]
+    (tmp_path / "short.jsonl").write_text(json.dumps(short) + "\n")
+    (paper,), _ = read_papers(compose("benchmark=[medqa]", f"benchmark.medqa.path={tmp_path}/short.jsonl"))
+    assert (told["items"], told["asked"]) == (1, paper.asked) and told["fingerprint"] != paper.source
 
 
 def test_mirror_that_fails_does_not_make_the_run_fail(tmp_path, caplog):
@@ -396,6 +405,13 @@ def test_next_command_is_made_of_the_runs_own_overrides(compose):
     assert train.next_grid(files, lora_config(compose, 1, "default")).endswith("lora.r=1,2")
     assert train.next_grid(files, lora_config(compose, 2, "orthogonal")).endswith("lora.r=2,4")
     assert train.next_grid(files, lora_config(compose, 6, "orthogonal")).endswith("lora.r=2,6,12")
+
+
+def test_command_that_reads_the_test_is_read_as_the_path_of_the_run(tmp_path):
+    directory = RunDirectory(tmp_path / "what, [if] it's = so")
+    *_, word = shlex.split(train.test_command(directory))
+    override = OverridesParser.create().parse_override(word)
+    assert (override.key_or_group, override.value()) == ("task.run", str(directory.path))
 
 
 def lora_config(compose, rank, init):

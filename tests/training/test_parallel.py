@@ -8,9 +8,10 @@ import torch
 from safetensors.torch import load_file
 
 from medbot_exp.data.prepare import TokenizedRows
-from medbot_exp.rundir import HydraFiles, RunDirectory, read_jsonl
+from medbot_exp.rundir import HydraFiles, RunDirectory
 from medbot_exp.tasks import train
 from medbot_exp.training.parallel import EpochOrder, blanks_for, with_blanks
+from medbot_exp.whole_files import read_jsonl
 
 SMALL = (
     "model=tiny",

@@ -15,11 +15,12 @@ from medbot_exp.data.prepare import TokenizedRows
 from medbot_exp.errors import DivergenceError
 from medbot_exp.evaluation.score import held_out_loss
 from medbot_exp.model import byte_tokenizer, random_llama
-from medbot_exp.rundir import RunDirectory, read_jsonl
+from medbot_exp.rundir import RunDirectory
 from medbot_exp.tracking.record import Mirror, Record
 from medbot_exp.training import solo
 from medbot_exp.training.arguments import training_arguments
 from medbot_exp.training.kernels import Choice, Kernels
+from medbot_exp.whole_files import read_jsonl
 
 PLAIN = Kernels(liger=Choice(False, ""), padding_free=Choice(False, ""))
 SENTENCES = [f"The patient in bed {number} has a fever of {36 + number % 5} degrees." for number in range(24)]

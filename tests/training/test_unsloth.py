@@ -11,8 +11,9 @@ import torch
 
 from medbot_exp.errors import ConfigError, ModelError
 from medbot_exp.model import byte_tokenizer, random_llama
-from medbot_exp.rundir import RunDirectory, read_jsonl
+from medbot_exp.rundir import RunDirectory
 from medbot_exp.training import backend, unsloth
+from medbot_exp.whole_files import read_jsonl
 
 needs_unsloth = pytest.mark.skipif(find_spec("unsloth") is None, reason="unsloth is not installed")
 # Notes every batch that the training step is given, then runs the command as a user would.

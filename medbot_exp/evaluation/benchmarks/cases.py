@@ -14,6 +14,7 @@ from medbot_exp.evaluation.rows import Row
 from medbot_exp.evaluation.source import Source, null
 
 FILE = "clinical_cases.jsonl"
+HARNESS = None  # which does not have them
 
 
 def rows(source: Source) -> list[Row]:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from medbot_exp.errors import DataError
+from medbot_exp.evaluation.harness import Words
 from medbot_exp.evaluation.item import Item
 from medbot_exp.evaluation.rows import Row, letter_at, lettered, text
 from medbot_exp.evaluation.source import Source, read_rows
@@ -78,3 +79,11 @@ def item(row: Row) -> Item:
         group=text(row, "subject_name"),
         tags=("multi",) if row.fields["choice_type"] == "multi" else (),
     )
+
+
+def harness_question(item: Item) -> str:
+    """The question in the words of the harness's task medmcqa."""
+    return f"Question: {item.question}\nChoices:\n{item.listed}\nAnswer:"
+
+
+HARNESS = Words(harness_question)

@@ -11,6 +11,7 @@ import hashlib
 import json
 
 from medbot_exp.errors import DataError
+from medbot_exp.evaluation.harness import Words
 from medbot_exp.evaluation.item import Item
 from medbot_exp.evaluation.rows import LETTERS, Row, lettered, no_option, text
 from medbot_exp.evaluation.source import Source, read_rows
@@ -52,3 +53,11 @@ def by_letter(row: Row) -> list[object]:
             "four options"
         )
     return [options[letter] for letter in LETTERS]
+
+
+def harness_question(item: Item) -> str:
+    """The question in the words of the harness's task medqa_4options."""
+    return f"Question: {item.question}\n{item.listed}\nAnswer:"
+
+
+HARNESS = Words(harness_question)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from medbot_exp.errors import ConfigError, DataError
+from medbot_exp.evaluation.harness import Words
 from medbot_exp.evaluation.item import Item
 from medbot_exp.evaluation.rows import LETTERS, Row, letter_at, lettered, no_option, text
 from medbot_exp.evaluation.source import Source, read_rows
@@ -112,3 +113,16 @@ def item(row: Row) -> Item:
         label=answer if isinstance(answer, str) else letter_at(row, answer),
         group=row.fields["subject"],
     )
+
+
+def harness_question(item: Item) -> str:
+    """The question in the words of the harness's tasks mmlu_<subject>."""
+    return f"{item.question.strip()}\n{item.listed}\nAnswer:"
+
+
+def harness_heading(item: Item) -> str:
+    """What they have above it: the subject."""
+    return f"The following are multiple choice questions (with answers) about {str(item.group).replace('_', ' ')}.\n\n"
+
+
+HARNESS = Words(harness_question, harness_heading)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from medbot_exp.errors import ConfigError, DataError
+from medbot_exp.evaluation.harness import Words
 from medbot_exp.evaluation.item import Item
 from medbot_exp.evaluation.rows import Row, checked_text, no_option
 from medbot_exp.evaluation.source import Source, read_rows
@@ -96,3 +97,12 @@ def hub_contexts(row: Row) -> Any:
     if not isinstance(context, dict) or "contexts" not in context:
         raise DataError(f"the field 'context' must hold 'contexts', but {row.place} has {context!r}; take the row out")
     return context["contexts"]
+
+
+def harness_question(item: Item) -> str:
+    """The question in the words of the harness's task pubmedqa."""
+    context = item.context.replace("\n\n", "\n")
+    return f"Abstract: {context}\nQuestion: {item.question}\nAnswer:"
+
+
+HARNESS = Words(harness_question)

@@ -10,6 +10,7 @@ from medbot_exp.config import BenchmarkConfig
 from medbot_exp.data.example import normalised
 from medbot_exp.errors import ConfigError, DataError
 from medbot_exp.evaluation.benchmarks import cases, medmcqa, medqa, mmlu_medical, pubmedqa
+from medbot_exp.evaluation.harness import Words
 from medbot_exp.evaluation.item import Item, fingerprint
 from medbot_exp.evaluation.order import tagged
 from medbot_exp.evaluation.rows import Row, distinct, identified
@@ -18,6 +19,10 @@ from medbot_exp.evaluation.source import Source, asked, developed, shown
 
 class Reader(Protocol):
     """What the module of each benchmark offers."""
+
+    @property
+    def HARNESS(self) -> Words | None:
+        """Its words in lm-evaluation-harness; None where that does not have it."""
 
     def rows(self, source: Source) -> list[Row]:
         """The rows of `source`, one an item, in the published order."""

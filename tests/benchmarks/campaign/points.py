@@ -90,7 +90,7 @@ def install_ours(points: Points) -> None:
     """Wrap what only this package has."""
     import subprocess
 
-    from medbot_exp import rundir
+    from medbot_exp import whole_files
     from medbot_exp.sweep import job, study
     from medbot_exp.sweep.database import prepared_storage
 
@@ -100,7 +100,7 @@ def install_ours(points: Points) -> None:
         "ticket", storage.set_trial_system_attr, lambda _self, _trial, key, **_k: key == study.TICKET
     )
     job.TrackedTask.claim = points.around("claim", job.TrackedTask.claim)  # type: ignore[method-assign]
-    rundir.write_text = points.around("write", rundir.write_text)
+    whole_files.write_text = points.around("write", whole_files.write_text)
     subprocess.Popen.__init__ = points.around(  # type: ignore[method-assign]
         "spawn", subprocess.Popen.__init__, lambda _self, words, *_a, **_k: "medbot_exp.sweep.child" in str(words)
     )

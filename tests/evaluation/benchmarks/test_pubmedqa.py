@@ -7,7 +7,6 @@ import pytest
 
 from medbot_exp.errors import ConfigError, DataError
 from medbot_exp.evaluation.benchmarks.pubmedqa import official_ids
-from medbot_exp.rules import metric_name
 
 OFFICIAL = sorted(official_ids())[:2]
 ROW = {
@@ -65,11 +64,6 @@ def test_complete_test_is_not_remarked_on(published, write, caplog):
     with caplog.at_level(logging.WARNING):
         assert len(published("pubmedqa", path=write("ori_pqal.json", rows))) == 500
     assert not caplog.text
-
-
-def test_metric_of_another_part_has_another_name(benchmark):
-    assert metric_name("pubmedqa", benchmark("pubmedqa")) == "pubmedqa"
-    assert metric_name("pubmedqa", benchmark("pubmedqa", split="labeled")) == "pubmedqa_labeled"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from medbot_exp.errors import ConfigError, DataError
 from medbot_exp.evaluation.benchmarks.pubmedqa import official_ids
 from medbot_exp.evaluation.benchmarks.registry import READERS, Benchmark, limited
-from medbot_exp.evaluation.item import fingerprint
+from medbot_exp.evaluation.item import Item, fingerprint
 
 
 def published(name, config):
@@ -279,3 +279,27 @@ def test_published_rows_are_asked(benchmark, real_rows):
         assert json.dumps([item.id for item in read(name, config)]) == json.dumps(
             [item.id for item in read(name, replace(config, limit=90))][:50]
         )
+
+
+LISTED = "A. w\nB. x\nC. y\nD. z"
+
+
+@pytest.mark.parametrize(
+    ("name", "heading", "question"),
+    [
+        ("medqa", "", "Question: Q?\n" + LISTED),
+        ("medmcqa", "", "Question: Q?\nChoices:\n" + LISTED),
+        ("pubmedqa", "", "Abstract: One.\nTwo.\nQuestion: Q?"),
+        (
+            "mmlu_medical",
+            "The following are multiple choice questions (with answers) about college biology.\n\n",
+            f"Q?\n{LISTED}",
+        ),
+    ],
+)
+def test_words_of_the_harness_are_those_of_the_benchmarks_task(name, heading, question):
+    words = READERS[name].HARNESS
+    options = dict(zip("ABCD", "wxyz", strict=True))
+    item = Item("1", "Q?", options, "B", context="One.\n\nTwo.", group="college_biology")
+    assert words.prompt(item, []) == f"{heading}{question}\nAnswer:"
+    assert words.prompt(item, [item]) == f"{heading}{question}\nAnswer: B\n\n{question}\nAnswer:"

@@ -5,7 +5,7 @@ import random
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from medbot_exp.sweep.override_text import written
+from medbot_exp.override_text import written
 
 
 def random_value(source: random.Random, depth: int = 0):
