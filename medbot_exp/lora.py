@@ -1,18 +1,42 @@
 """The adapter: LoRA (arXiv 2106.09685) by PEFT, from our config."""
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medbot_exp.config import LoraConfig, LoraInit, is_targeted
 from medbot_exp.errors import ConfigError, ModelError
+from medbot_exp.override_text import equal
 
 if TYPE_CHECKING:
     import peft
     import torch
     from transformers import PreTrainedModel
+
+# Our keys of what adapter_config.json holds.
+KEYS = {
+    "r": "lora.r",
+    "lora_alpha": "lora.alpha",
+    "lora_dropout": "lora.dropout",
+    "use_rslora": "lora.rslora",
+    "use_dora": "lora.dora",
+    "init_lora_weights": "lora.init",
+    "target_modules": "lora.target_modules",
+}
+# What else it holds and no answer depends on; all others are options of PEFT's that a run never sets.
+IDLE = (
+    "auto_mapping",
+    "base_model_name_or_path",
+    "inference_mode",
+    "megatron_core",
+    "peft_version",
+    "qalora_group_size",
+    "revision",
+    "task_type",
+)
 
 
 def attach(model: "PreTrainedModel", lora: LoraConfig) -> "peft.PeftModel":
@@ -34,16 +58,19 @@ def peft_config(lora: LoraConfig) -> "peft.LoraConfig":
     """PEFT's own config for `lora`."""
     import peft
 
-    return peft.LoraConfig(
-        task_type="CAUSAL_LM",
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
-        use_rslora=lora.rslora,
-        use_dora=lora.dora,
-        init_lora_weights=True if lora.init is LoraInit.default else lora.init.name,
-    )
+    return peft.LoraConfig(task_type="CAUSAL_LM", target_modules=lora.target_modules, **peft_values(lora))
+
+
+def peft_values(lora: LoraConfig) -> dict[str, Any]:
+    """The numbers and switches of `lora` under PEFT's names."""
+    return {
+        "r": lora.r,
+        "lora_alpha": lora.alpha,
+        "lora_dropout": lora.dropout,
+        "use_rslora": lora.rslora,
+        "use_dora": lora.dora,
+        "init_lora_weights": True if lora.init is LoraInit.default else lora.init.name,
+    }
 
 
 def adds_to_base(lora: LoraConfig) -> bool:
@@ -78,24 +105,99 @@ def restore(model: "peft.PeftModel", directory: Path) -> None:
 
 
 def check_saved(directory: Path, lora: LoraConfig) -> None:
-    """Raise a ModelError where the adapter in `directory` is torn, or of another rank than `lora`, by its header.
+    """Raise a ModelError where the adapter in `directory` is torn, or was not made with `lora`, by its two files.
 
-    What else may differ is seen by `restore`, which needs the model.
+    vLLM computes with what adapter_config.json says, and transformers with `lora`: they must say the same. What else
+    may differ is seen by `restore`, which needs the model.
     """
     from safetensors import SafetensorError, safe_open
 
     path = directory / "adapter_model.safetensors"
     try:
         with safe_open(path, framework="numpy") as file:
-            ranks = {file.get_slice(name).get_shape()[0] for name in file.keys() if ".lora_A." in name}  # noqa: SIM118
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys() if ".lora_A." in name}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ModelError(f"an adapter must be whole safetensors, but {path} is not: {error}; restore it") from error
+    ranks = {shape[0] for shape in shapes.values()}
     if ranks != {lora.r}:
         found = ", ".join(map(str, sorted(ranks))) or "none"
         raise ModelError(
             f"an adapter must fit the lora values of its run, but {path} has r={found} and the run lora.r={lora.r}; "
             "restore the run's own"
         )
+    layers = [name.removeprefix("base_model.model.").partition(".lora_A.")[0] for name in shapes]
+    unnamed = [layer for layer in layers if not is_targeted(layer, lora.target_modules)]
+    if unnamed:
+        raise ModelError(
+            f"an adapter must fit the lora values of its run, but {path} has weights of {unnamed[0]}, which the run's "
+            f"lora.target_modules={json.dumps(lora.target_modules)} does not name; restore the run's own"
+        )
+    check_saved_config(directory / "adapter_config.json", lora, layers)
+
+
+def check_saved_config(path: Path, lora: LoraConfig, layers: Sequence[str]) -> None:
+    """Raise a ModelError where `path`, an adapter_config.json, is no JSON object or says something else than `lora`.
+
+    Args:
+        layers: names of the linear layers that the adapter has weights for.
+    """
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise not_json(path, str(error)) from error
+    if not isinstance(saved, dict):
+        raise not_json(path, f"it is a {type(saved).__name__}")
+    expected = {"peft_type": "LORA", "bias": "none", **peft_values(lora)}
+    differing = [
+        (key, given(key, value, lora), value)
+        for key, value in expected.items()
+        if key not in saved or not equal(saved[key], value)
+    ]
+    others = saved.keys() - expected.keys() - set(IDLE) - {"target_modules"}
+    differing += [
+        (key, "nothing", {} if isinstance(saved[key], dict) else None)
+        for key in sorted(others)
+        if not (saved[key] is None or saved[key] is False or saved[key] in ("", [], {}))
+    ]
+    if not names_layers(saved.get("target_modules"), layers):
+        wanted = lora.target_modules
+        differing.append(("target_modules", given("target_modules", wanted, lora), wanted))
+    if differing:
+        found = [f"{key}={json.dumps(saved[key]) if key in saved else '(missing)'}" for key, _, _ in differing]
+        mended = ", ".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, _, value in differing)
+        raise ModelError(
+            f"an adapter must be saved with the lora values of its run, but {path} has {' '.join(found)} and the run "
+            f"{' '.join(told for _, told, _ in differing)}; restore the run's own file, or write {mended} there"
+        )
+
+
+def given(key: str, value: Any, lora: LoraConfig) -> str:
+    """PEFT's `value` of `key` as our own config has it."""
+    told = lora.init.name if key == "init_lora_weights" else value
+    return f"{KEYS.get(key, key)}={told if isinstance(told, str) else json.dumps(told)}"
+
+
+def not_json(path: Path, reason: str) -> ModelError:
+    """The error for an adapter_config.json that cannot be read."""
+    return ModelError(
+        f"adapter_config.json must be a whole JSON object, but {path} is not: {reason}; restore it: "
+        "the run's checkpoints/ hold the same file"
+    )
+
+
+def names_layers(target_modules: Any, layers: Sequence[str]) -> bool:
+    """Whether `target_modules`, as PEFT saved it, names all of `layers`, and each of its names one of them.
+
+    PEFT writes another value than it was given, one that names the same layers.
+    """
+    names = target_modules if isinstance(target_modules, list) else [target_modules]
+    if not all(isinstance(name, str) for name in names):
+        return False
+    try:
+        every = all(is_targeted(layer, target_modules) for layer in layers)
+        return every and (isinstance(target_modules, str) or all(reached(layers, [name]) for name in names))
+    except re.error:
+        return False
 
 
 def read(directory: Path) -> dict[str, "torch.Tensor"]:

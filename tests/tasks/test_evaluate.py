@@ -364,6 +364,21 @@ def other_base(run):
     write_json(run.manifest, told)
 
 
+def other_adapter_config(**changes):
+    """Writes `changes` into the run's adapter_config.json, as a hand or another program does."""
+
+    def spoil(run):
+        path = run.adapter / "adapter_config.json"
+        write_json(path, json.loads(path.read_text()) | changes)
+
+    return spoil
+
+
+def torn_adapter_config(run):
+    path = run.adapter / "adapter_config.json"
+    path.write_text(path.read_text()[:100])
+
+
 def unfinished(run):
     run.result.unlink()
 
@@ -405,6 +420,34 @@ def test_run_that_cannot_be_evaluated_is_refused(run_of, evaluated, spoil, error
     whenever_asked(lambda: pytest.fail("the base was asked first"))
     with pytest.raises(error, match=words):
         evaluated(run)
+
+
+@pytest.mark.parametrize("engine", ["transformers", "vllm"])
+@pytest.mark.parametrize(
+    "spoil, words",
+    [
+        (
+            other_adapter_config(lora_alpha=2400),
+            'has lora_alpha=2400 and the run lora.alpha=4.0; .* "lora_alpha": 4.0 t',
+        ),
+        (
+            torn_adapter_config,
+            "adapter_config.json must be a whole JSON object, but .* is not: .*; restore it: the run",
+        ),
+    ],
+)
+def test_adapter_config_that_is_not_the_runs_is_refused_whoever_answers(run_of, evaluated, engine, spoil, words):
+    run = run_of()
+    spoil(run)
+    with pytest.raises(ModelError, match=words):
+        evaluated(run, "benchmark=[medqa]", f"benchmark.medqa.engine={engine}")
+
+
+def test_torn_adapter_config_can_be_taken_from_a_checkpoint(run_of, evaluated):
+    run = run_of()
+    torn_adapter_config(run)
+    shutil.copy(run.last_checkpoint() / "adapter_config.json", run.adapter)
+    evaluated(run)
 
 
 def test_folder_that_is_no_run_is_refused(evaluated, tmp_path):
