@@ -264,9 +264,6 @@ def record(
     evaluations = {}
     for each in evaluated:
         metric = each.paper.metric
-        write_jsonl(directory.evaluated(base_of(metric)), each.base.rows())
-        if each.tuned:
-            write_jsonl(directory.evaluated(metric), each.tuned.rows())
         evaluations[metric] = {
             "benchmark": each.paper.name,
             "settings": plain(asdict(each.paper.benchmark)),
@@ -279,10 +276,34 @@ def record(
             "leaks": found.counts(metric),
             "environment": manifest.environment(),
         }
+        tell_replaced(directory, metric, evaluations[metric])
+        write_jsonl(directory.evaluated(base_of(metric)), each.base.rows())
+        if each.tuned:
+            write_jsonl(directory.evaluated(metric), each.tuned.rows())
         write_json(directory.evaluation(metric), finite(evaluations[metric]))
     if subject.manifest is None:
         record_base(subject, evaluations, device)
     return evaluations
+
+
+def tell_replaced(directory: rundir.RunDirectory, metric: str, evaluation: Mapping[str, Any]) -> None:
+    """Log how the evaluation of `metric` that `evaluation` takes the place of was another one, where it was."""
+    path = directory.evaluation(metric)
+    if not path.is_file():
+        return
+    try:
+        old = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        log.warning("%s, which is no JSON, is replaced: %s", path, error)
+        return
+    key = f"benchmark.{evaluation['benchmark']}"
+    told = [("written by", old["writer"], evaluation["writer"])]
+    told += [(f"{key}.{name}", old["settings"].get(name), now) for name, now in evaluation["settings"].items()]
+    differing = [f"{name} {'null' if was is None else was} before, {now} now" for name, was, now in told if was != now]
+    if old["asked"] != evaluation["asked"]:
+        differing.append(f"{old['items']} items before, {evaluation['items']} now, and not the same")
+    if differing:
+        log.warning("%s and its answers are replaced by those of another evaluation: %s", path, "; ".join(differing))
 
 
 def record_base(subject: Subject, evaluations: Mapping[str, Any], device: "torch.device") -> None:

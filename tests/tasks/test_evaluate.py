@@ -118,6 +118,20 @@ def test_answers_that_the_runs_result_is_of_are_left_alone(run_of, evaluated):
     assert {path.name: path.read_bytes() for path in run.predictions("cases").parent.iterdir()} == before
 
 
+def test_evaluation_that_is_replaced_by_one_with_other_settings_is_told(run_of, evaluated, caplog):
+    run = run_of()
+    evaluated(run)
+    evaluated(run, "benchmark=[cases]", "benchmark.cases.limit=4")
+    assert "replaced" not in caplog.text
+    evaluated(run, "benchmark=[cases]", "benchmark.cases.limit=6", "benchmark.cases.order=shuffled")
+    (told,) = [record.getMessage() for record in caplog.records if "replaced" in record.getMessage()]
+    assert told == (
+        f"{run.evaluation('cases')} and its answers are replaced by those of another evaluation: "
+        "benchmark.cases.limit 4 before, 6 now; benchmark.cases.order published before, shuffled now; "
+        "4 items before, 6 now, and not the same"
+    )
+
+
 @pytest.mark.parametrize("init", ["default", "gaussian", "orthogonal", "pissa", "olora", "dora"])
 def test_adapter_answers_as_it_did_at_the_end_of_its_training(run_of, evaluated, tmp_path, init):
     run = run_of("lora.dora=true" if init == "dora" else f"lora.init={init}")
