@@ -110,7 +110,8 @@ def run(config: RunConfig, directory: rundir.RunDirectory, hydra_files: rundir.H
     refuse_conflicts(subject.config, ALONE)
     refuse_lacking(subject.config)
     refuse_without_vllm(subject.config.benchmark)
-    mode = decide_mode(config.tracking) if config.tracking.name is TrackingName.wandb else None
+    tracking = subject.config.tracking
+    mode = decide_mode(tracking) if tracking.name is TrackingName.wandb else None
     device = find_device()
     refuse_unfit(subject.config, device)
     papers = papers_of(subject)
@@ -126,7 +127,7 @@ def run(config: RunConfig, directory: rundir.RunDirectory, hydra_files: rundir.H
         subject.directory.claim(hydra_files)
     with subject.directory.held():
         evaluations = record(subject, evaluated, found, device)
-        mirror = mirrored(subject, config, mode, evaluations)
+        mirror = mirrored(subject, mode, evaluations)
     directory.discard_empty()
     print_evaluation(stdout_console(), evaluations, subject.directory, mirror.description)
     first = papers[0].metric
@@ -329,9 +330,7 @@ def record_base(subject: Subject, evaluations: Mapping[str, Any], device: "torch
     write_json(subject.directory.result, ended)
 
 
-def mirrored(
-    subject: Subject, config: RunConfig, mode: Mode | None, evaluations: Mapping[str, Mapping[str, Any]]
-) -> Mirror:
+def mirrored(subject: Subject, mode: Mode | None, evaluations: Mapping[str, Mapping[str, Any]]) -> Mirror:
     """The W&B run of the subject, its own where it has one, with what `evaluations` came to."""
     if mode is None:
         return Mirror()
@@ -340,7 +339,9 @@ def mirrored(
     told = json.loads(directory.manifest.read_text(encoding="utf-8"))
     kind = "evaluate" if subject.manifest is None else "train" if told["study"] is None else "trial"
     place = Place(directory.path, told["run_id"], told["name"], told["study"], kind)
-    files = Record(directory, open_mirror(config.tracking, mode, place, yaml.safe_load(directory.config.read_text())))
+    files = Record(
+        directory, open_mirror(subject.config.tracking, mode, place, yaml.safe_load(directory.config.read_text()))
+    )
     for metric, each in evaluations.items():
         summary = {"metrics": each["tuned"] or each["base"]}
         if each["tuned"]:

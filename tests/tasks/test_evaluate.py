@@ -8,16 +8,19 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 import yaml
 from omegaconf import OmegaConf
 
+from medbot_exp.config import TrackingMode, TrackingName
 from medbot_exp.errors import ConfigError, DataError, Interrupted, ModelError, RunDirectoryError
 from medbot_exp.evaluation import examine as room
 from medbot_exp.evaluation.benchmarks.pubmedqa import official_ids
 from medbot_exp.rundir import HydraFiles, RunDirectory
 from medbot_exp.tasks import evaluate, train
+from medbot_exp.tasks.subject import config_of
 from medbot_exp.whole_files import read_jsonl, write_json
 
 SMALL = (
@@ -481,6 +484,28 @@ def test_evaluation_goes_into_the_runs_own_wandb_run(run_of, evaluated, read_wan
     run_id = json.loads(run.manifest.read_text())["run_id"]
     records = read_wandb_run(run.path, run_id)
     assert any("eval/cases/accuracy" in json.dumps(record) for record in records)
+
+
+def test_evaluation_is_tracked_as_its_run_was_unless_the_command_says_otherwise(run_of, compose):
+    run = run_of()  # with tracking=none
+
+    def tracking(*words):
+        config = compose("task=evaluate", f"task.run={run.path}", *words)
+        files = HydraFiles("", HYDRA, yaml.safe_dump([f"task.run={run.path}", *words]), "")
+        return evaluate.subject_of(config, run, files).config.tracking
+
+    assert tracking() == config_of(run).tracking and tracking().name is TrackingName.none
+    assert tracking("tracking=wandb").name is TrackingName.wandb
+    assert tracking("tracking=wandb", "tracking.mode=offline").mode is TrackingMode.offline
+    assert tracking("tracking.project=mine") == replace(config_of(run).tracking, project="mine")
+
+
+def test_evaluation_of_a_run_without_tracking_starts_no_wandb_run(run_of, run_python_in, tmp_path):
+    run = run_of()
+    words = ("-m", "medbot_exp", "task=evaluate", f"task.run={run.path}")
+    finished = run_python_in(tmp_path, *words, env={"MEDBOT_EXP_CACHE": str(tmp_path / "cache")})
+    assert finished.status == 0, finished.stderr
+    assert "W&B" not in finished.stdout + finished.stderr and not list(tmp_path.rglob("wandb"))
 
 
 def test_command_prints_a_table_and_is_of_one_run(tmp_path, run_python_in):
