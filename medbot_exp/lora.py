@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from medbot_exp.config import LoraConfig, LoraInit, is_targeted
 from medbot_exp.errors import ConfigError, ModelError
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"  # PEFT's names
 # Our keys of what adapter_config.json holds.
 KEYS = {
     "r": "lora.r",
@@ -35,6 +36,7 @@ IDLE = (
     "peft_version",
     "qalora_group_size",
     "revision",
+    "target_modules",
     "task_type",
 )
 
@@ -91,16 +93,8 @@ def restore(model: "peft.PeftModel", directory: Path) -> None:
 
     saved = read(directory)
     fresh = get_peft_model_state_dict(model, save_embedding_layers=False)
-    differing = sorted(
-        name
-        for name in saved.keys() | fresh.keys()
-        if name not in saved or name not in fresh or saved[name].shape != fresh[name].shape
-    )
-    if differing:
-        raise ModelError(
-            f"an adapter must fit the model and the lora values of its run, but {directory} differs from them in "
-            f"{len(differing)} of {len(fresh)} weights ({differing[0]}, …); restore the run's own"
-        )
+    there, wanted = ({name: tuple(tensor.shape) for name, tensor in each.items()} for each in (saved, fresh))
+    refuse_other_weights(directory, there, wanted)
     set_peft_model_state_dict(model, saved)
 
 
@@ -108,11 +102,11 @@ def check_saved(directory: Path, lora: LoraConfig) -> None:
     """Raise a ModelError where the adapter in `directory` is torn, or was not made with `lora`, by its two files.
 
     vLLM computes with what adapter_config.json says, and transformers with `lora`: they must say the same. What else
-    may differ is seen by `restore`, which needs the model.
+    may differ is seen by `check_fits`, which needs the model's shape.
     """
     from safetensors import SafetensorError, safe_open
 
-    path = directory / "adapter_model.safetensors"
+    path = directory / WEIGHTS
     try:
         with safe_open(path, framework="numpy") as file:
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys() if ".lora_A." in name}  # noqa: SIM118
@@ -125,79 +119,137 @@ def check_saved(directory: Path, lora: LoraConfig) -> None:
             f"an adapter must fit the lora values of its run, but {path} has r={found} and the run lora.r={lora.r}; "
             "restore the run's own"
         )
-    layers = [name.removeprefix("base_model.model.").partition(".lora_A.")[0] for name in shapes]
+    layers = (name.removeprefix("base_model.model.").partition(".lora_A.")[0] for name in shapes)
     unnamed = [layer for layer in layers if not is_targeted(layer, lora.target_modules)]
     if unnamed:
         raise ModelError(
             f"an adapter must fit the lora values of its run, but {path} has weights of {unnamed[0]}, which the run's "
             f"lora.target_modules={json.dumps(lora.target_modules)} does not name; restore the run's own"
         )
-    check_saved_config(directory / "adapter_config.json", lora, layers)
+    check_saved_config(directory / CONFIG, lora)
 
 
-def check_saved_config(path: Path, lora: LoraConfig, layers: Sequence[str]) -> None:
-    """Raise a ModelError where `path`, an adapter_config.json, is no JSON object or says something else than `lora`.
+def check_fits(directory: Path, lora: LoraConfig, linears: Mapping[str, tuple[int, int]]) -> None:
+    """Raise a ModelError where the adapter in `directory` is none that `lora` puts on a model with `linears`.
+
+    As `restore`, for a model whose weights are not loaded.
 
     Args:
-        layers: names of the linear layers that the adapter has weights for.
+        linears: (in, out) of each linear layer by its name.
+    """
+    from safetensors import safe_open
+
+    with safe_open(directory / WEIGHTS, framework="numpy") as file:
+        there = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    wanted: dict[str, tuple[int, ...]] = {}
+    for name, (columns, rows) in linears.items():
+        if is_targeted(name, lora.target_modules):
+            layer = f"base_model.model.{name}.lora_"
+            wanted |= {f"{layer}A.weight": (lora.r, columns), f"{layer}B.weight": (rows, lora.r)}
+            wanted |= {f"{layer}magnitude_vector": (rows,)} if lora.dora else {}
+    refuse_other_weights(directory, there, wanted)
+    saved, layers = read_config(directory / CONFIG), list(linears)
+    own = {name for name in layers if is_targeted(name, lora.target_modules)}
+    if named_layers(saved.get("target_modules"), layers) != own:
+        refuse_other_values(directory / CONFIG, saved, {"target_modules": lora.target_modules}, lora)
+
+
+def refuse_other_weights(
+    directory: Path, there: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Raise a ModelError where the weights of the adapter in `directory` are not those that a model wants.
+
+    Args:
+        there, wanted: their shapes by their names.
+    """
+    lacking, foreign = sorted(wanted.keys() - there.keys()), sorted(there.keys() - wanted.keys())
+    reshaped = sorted(name for name in wanted.keys() & there.keys() if wanted[name] != there[name])
+    told = []
+    if lacking:
+        told.append(f"lacks {len(lacking)} of the {len(wanted)} weights that the model wants ({lacking[0]}, …)")
+    if foreign:
+        told.append(f"has {len(foreign)} of {len(there)} for layers that the model does not have ({foreign[0]}, …)")
+    if reshaped:
+        first = reshaped[0]
+        told.append(
+            f"has {len(reshaped)} of {len(there)} of another shape ({first}: {there[first]}, the model {wanted[first]})"
+        )
+    if told:
+        base = read_config(directory / CONFIG).get("base_model_name_or_path")
+        named = f" ({base}, as its {CONFIG} says)" if base else ""
+        other = f"; it is that of another base model{named}" if foreign or reshaped else ""
+        raise ModelError(
+            f"an adapter must fit the model and the lora values of its run, but {directory} {', and '.join(told)}"
+            f"{other}; restore the run's own"
+        )
+
+
+def check_saved_config(path: Path, lora: LoraConfig) -> None:
+    """Raise a ModelError where `path`, an adapter_config.json, is no JSON object or says something else than `lora`.
+
+    Which layers it names is seen by `check_fits`: PEFT writes another value than it was given, one that names the same.
+    """
+    saved = read_config(path)
+    expected = {"peft_type": "LORA", "bias": "none", **peft_values(lora)}
+    differing = {key: value for key, value in expected.items() if key not in saved or not equal(saved[key], value)}
+    for key in sorted(saved.keys() - expected.keys() - set(IDLE)):
+        if not (saved[key] is None or saved[key] is False or saved[key] in ("", [], {})):
+            differing[key] = {} if isinstance(saved[key], dict) else None
+    if differing:
+        refuse_other_values(path, saved, differing, lora)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The content of `path`, an adapter_config.json.
+
+    Raises:
+        ModelError: it is no JSON object.
     """
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
+        reason = f"it is a {type(saved).__name__}"
     except (ValueError, OSError) as error:
-        raise not_json(path, str(error)) from error
+        saved, reason = None, str(error)
     if not isinstance(saved, dict):
-        raise not_json(path, f"it is a {type(saved).__name__}")
-    expected = {"peft_type": "LORA", "bias": "none", **peft_values(lora)}
-    differing = [
-        (key, given(key, value, lora), value)
-        for key, value in expected.items()
-        if key not in saved or not equal(saved[key], value)
-    ]
-    others = saved.keys() - expected.keys() - set(IDLE) - {"target_modules"}
-    differing += [
-        (key, "nothing", {} if isinstance(saved[key], dict) else None)
-        for key in sorted(others)
-        if not (saved[key] is None or saved[key] is False or saved[key] in ("", [], {}))
-    ]
-    if not names_layers(saved.get("target_modules"), layers):
-        wanted = lora.target_modules
-        differing.append(("target_modules", given("target_modules", wanted, lora), wanted))
-    if differing:
-        found = [f"{key}={json.dumps(saved[key]) if key in saved else '(missing)'}" for key, _, _ in differing]
-        mended = ", ".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, _, value in differing)
         raise ModelError(
-            f"an adapter must be saved with the lora values of its run, but {path} has {' '.join(found)} and the run "
-            f"{' '.join(told for _, told, _ in differing)}; restore the run's own file, or write {mended} there"
+            f"{CONFIG} must be a whole JSON object, but {path} is not: {reason}; restore it: the run's checkpoints/ "
+            "hold the same file"
         )
+    return saved
+
+
+def refuse_other_values(
+    path: Path, saved: Mapping[str, Any], expected: Mapping[str, Any], lora: LoraConfig
+) -> NoReturn:
+    """Raise the ModelError for `path`, an adapter_config.json, which has other values of the keys of `expected`."""
+    found = [f"{key}={json.dumps(saved[key]) if key in saved else '(missing)'}" for key in expected]
+    own = [given(key, value, lora) for key, value in expected.items()]
+    mended = ", ".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in expected.items())
+    raise ModelError(
+        f"an adapter must be saved with the lora values of its run, but {path} has {' '.join(found)} and the run "
+        f"{' '.join(own)}; restore the run's own file, or write {mended} there"
+    )
 
 
 def given(key: str, value: Any, lora: LoraConfig) -> str:
     """PEFT's `value` of `key` as our own config has it."""
+    if not value and key not in KEYS:
+        return f"no {key}"
     told = lora.init.name if key == "init_lora_weights" else value
     return f"{KEYS.get(key, key)}={told if isinstance(told, str) else json.dumps(told)}"
 
 
-def not_json(path: Path, reason: str) -> ModelError:
-    """The error for an adapter_config.json that cannot be read."""
-    return ModelError(
-        f"adapter_config.json must be a whole JSON object, but {path} is not: {reason}; restore it: "
-        "the run's checkpoints/ hold the same file"
-    )
-
-
-def names_layers(target_modules: Any, layers: Sequence[str]) -> bool:
-    """Whether `target_modules`, as PEFT saved it, names all of `layers`, and each of its names one of them.
-
-    PEFT writes another value than it was given, one that names the same layers.
-    """
+def named_layers(target_modules: Any, layers: Sequence[str]) -> set[str] | None:
+    """Those of `layers` that `target_modules` names; None where it is no such value, or a name of it is no layer's."""
     names = target_modules if isinstance(target_modules, list) else [target_modules]
     if not all(isinstance(name, str) for name in names):
-        return False
+        return None
     try:
-        every = all(is_targeted(layer, target_modules) for layer in layers)
-        return every and (isinstance(target_modules, str) or all(reached(layers, [name]) for name in names))
+        if isinstance(target_modules, list) and not all(reached(layers, [name]) for name in names):
+            return None
+        return {layer for layer in layers if is_targeted(layer, target_modules)}
     except re.error:
-        return False
+        return None
 
 
 def read(directory: Path) -> dict[str, "torch.Tensor"]:
@@ -209,7 +261,7 @@ def read(directory: Path) -> dict[str, "torch.Tensor"]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = directory / "adapter_model.safetensors"
+    path = directory / WEIGHTS
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:

@@ -10,11 +10,12 @@ from omegaconf import OmegaConf
 
 from medbot_exp.config import LoraConfig, LoraInit, ModelConfig, conf_directory
 from medbot_exp.errors import ConfigError, ModelError
-from medbot_exp.lora import attach, check_saved
+from medbot_exp.lora import attach, check_fits, check_saved
 from medbot_exp.model import load
 
 ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
 MLP = {"gate_proj", "up_proj", "down_proj"}
+TARGETS = "lora.target_modules=all-linear"
 IDS = torch.arange(4, 36).reshape(2, 16)
 
 
@@ -209,6 +210,12 @@ def test_olora_starts_with_orthonormal_columns(model):
     torch.testing.assert_close(base + b @ a, whole, atol=1e-5, rtol=0)
 
 
+def linears_of(model):
+    """(in, out) of each linear layer of a model without an adapter."""
+    named = model.named_modules()
+    return {name: (each.in_features, each.out_features) for name, each in named if isinstance(each, torch.nn.Linear)}
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -220,8 +227,10 @@ def test_olora_starts_with_orthonormal_columns(model):
 )
 def test_adapter_is_the_one_of_its_lora_values_as_peft_saves_it(model, tmp_path, changes):
     lora = lora_config(**changes)
+    linears = linears_of(model)
     attach(model, lora).save_pretrained(tmp_path)
     check_saved(tmp_path, lora)
+    check_fits(tmp_path, lora, linears)
 
 
 @pytest.mark.parametrize(
@@ -236,28 +245,40 @@ def test_adapter_is_the_one_of_its_lora_values_as_peft_saves_it(model, tmp_path,
         ({"init_lora_weights": "pissa"}, 'init_lora_weights="pissa"', "lora.init=default", '"init_lora_weights": true'),
         ({"bias": "all"}, 'bias="all"', "bias=none", '"bias": "none"'),
         ({"peft_type": "IA3"}, 'peft_type="IA3"', "peft_type=LORA", '"peft_type": "LORA"'),
-        ({"alpha_pattern": {"q_proj": 1}}, 'alpha_pattern={"q_proj": 1}', "nothing", '"alpha_pattern": {}'),
-        ({"rank_pattern": {"q_proj": 1}}, 'rank_pattern={"q_proj": 1}', "nothing", '"rank_pattern": {}'),
-        ({"modules_to_save": ["lm_head"]}, 'modules_to_save=["lm_head"]', "nothing", '"modules_to_save": null'),
-        ({"layers_to_transform": 0}, "layers_to_transform=0", "nothing", '"layers_to_transform": null'),
-        ({"target_modules": ["q_proj"]}, 'target_modules=["q_proj"]', "lora.target_modules=all-linear", "all-linear"),
-        ({"target_modules": "(q"}, 'target_modules="(q"', "lora.target_modules=all-linear", "all-linear"),
-        ({"target_modules": 3}, "target_modules=3", "lora.target_modules=all-linear", "all-linear"),
+        ({"alpha_pattern": {"q_proj": 1}}, 'alpha_pattern={"q_proj": 1}', "no alpha_pattern", '"alpha_pattern": {}'),
+        ({"rank_pattern": {"q_proj": 1}}, 'rank_pattern={"q_proj": 1}', "no rank_pattern", '"rank_pattern": {}'),
+        (
+            {"modules_to_save": ["lm_head"]},
+            'modules_to_save=["lm_head"]',
+            "no modules_to_save",
+            '"modules_to_save": null',
+        ),
+        ({"layers_to_transform": 0}, "layers_to_transform=0", "no layers_to_transform", '"layers_to_transform": null'),
+        ({"target_modules": ["q_proj"]}, 'target_modules=["q_proj"]', TARGETS, "all-linear"),
+        ({"target_modules": "(q"}, 'target_modules="(q"', TARGETS, "all-linear"),
+        ({"target_modules": ["nonesuch", "q_proj"]}, 'target_modules=["nonesuch", "q_proj"]', TARGETS, "all-linear"),
+        ({"target_modules": ".*"}, 'target_modules=".*"', TARGETS, "all-linear"),  # the head too
+        ({"target_modules": 3}, "target_modules=3", TARGETS, "all-linear"),
     ],
 )
 def test_adapter_config_with_other_values_is_refused(model, tmp_path, changes, found, given, mended):
-    lora = lora_config()
+    lora, linears = lora_config(), linears_of(model)
     attach(model, lora).save_pretrained(tmp_path)
     path = tmp_path / "adapter_config.json"
     own = json.loads(path.read_text())
+
+    def check():
+        check_saved(tmp_path, lora)
+        check_fits(tmp_path, lora, linears)
+
     path.write_text(json.dumps(own | changes))
     with pytest.raises(ModelError) as caught:
-        check_saved(tmp_path, lora)
+        check()
     assert f"adapter_config.json has {found} and the run {given}; restore the run's own file, or w" in str(caught.value)
     remedy = str(caught.value).partition("or write ")[2].removesuffix(" there")
     assert mended in remedy
     path.write_text(json.dumps(own | changes | json.loads(f"{{{remedy}}}")))
-    check_saved(tmp_path, lora)
+    check()
 
 
 def test_adapter_config_without_a_value_is_refused(model, tmp_path):

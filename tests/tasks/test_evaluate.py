@@ -11,8 +11,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
+import torch
 import yaml
 from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
 
 from medbot_exp.config import TrackingMode, TrackingName
 from medbot_exp.errors import ConfigError, DataError, Interrupted, ModelError, RunDirectoryError
@@ -396,6 +398,24 @@ def torn_adapter_config(run):
     path.write_text(path.read_text()[:100])
 
 
+def adapter_of_another_base(run):
+    """One of the same lora values, for a model with other layers and wider ones."""
+    path = run.adapter / "adapter_model.safetensors"
+    weights = load_file(path)
+    for name, tensor in list(weights.items()):
+        if "layers.1" in name:
+            weights[name.replace("layers.1", "layers.2")] = weights.pop(name)
+        elif "q_proj.lora_A" in name:
+            weights[name] = torch.cat([tensor, tensor], dim=1)
+    save_file(weights, path)
+    other_adapter_config(base_model_name_or_path="someone/else")(run)
+
+
+def adapter_that_lacks_a_layer(run):
+    path = run.adapter / "adapter_model.safetensors"
+    save_file({name: tensor for name, tensor in load_file(path).items() if "layers.1" not in name}, path)
+
+
 def unfinished(run):
     run.result.unlink()
 
@@ -421,6 +441,15 @@ def older_config(run):
         ),
         (torn_adapter, ModelError, "an adapter must be whole safetensors, but"),
         (other_rank, ModelError, "an adapter must fit the lora values of its run, but .* has r=4 and the run lora.r=8"),
+        (
+            adapter_of_another_base,
+            ModelError,
+            "lacks 14 of the 28 weights that the model wants .*, and has 14 of 28 for layers that the model does not "
+            r"have .*layers.2.*, and has 1 of 28 of another shape .*q_proj.lora_A.weight: \(4, 128\), the model "
+            r"\(4, 64\)\); "
+            "it is that of another base model .someone/else, as its adapter_config.json says.; restore the run's own",
+        ),
+        (adapter_that_lacks_a_layer, ModelError, "lacks 14 of the 28 weights .*layers.1.*; restore the run's own"),
         (other_base, RunDirectoryError, "but the run's was someone/else .ffffffffffff., and random weights is"),
         (unfinished, RunDirectoryError, "must name a run that is complete, but .* is unfinished; go on with it first"),
         (
