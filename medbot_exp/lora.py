@@ -184,6 +184,18 @@ def refuse_other_weights(
         )
 
 
+def check_finite(directory: Path) -> None:
+    """Raise a ModelError where a weight of the adapter in `directory` is no finite number: what it writes is noise."""
+    import torch
+
+    broken = sorted(name for name, tensor in read(directory).items() if not torch.isfinite(tensor).all())
+    if broken:
+        raise ModelError(
+            f"an adapter must hold finite numbers, but {directory / WEIGHTS} has others in {len(broken)} of its "
+            f"weights ({broken[0]}, …); restore it, or train the run again with a smaller optimizer.lr"
+        )
+
+
 def check_saved_config(path: Path, lora: LoraConfig) -> None:
     """Raise a ModelError where `path`, an adapter_config.json, is no JSON object or says something else than `lora`.
 

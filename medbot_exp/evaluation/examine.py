@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from medbot_exp.config import Ask, BenchmarkConfig, Method, PromptConfig
+from medbot_exp.config import Ask, BenchmarkConfig, Method, Precision, PromptConfig
 from medbot_exp.data.example import Example
 from medbot_exp.errors import DivergenceError
 from medbot_exp.evaluation.ask import Question, put
@@ -247,8 +247,14 @@ def likelihoods(candidate: Candidate, benchmark: BenchmarkConfig, question: Ques
     ids, starts = question.answer_tokens(benchmark.ask, candidate.tokenizer)
     values = choice_log_likelihoods(writer.model, question.ids, ids, starts, writer.precision)
     if any(map(math.isnan, values)):
+        import torch
+
+        full = writer.precision is Precision.fp32 and writer.model.dtype == torch.float32
+        wider = (
+            "" if full else ", or with model.dtype=float32 trainer.precision=fp32, as a base model alone may be asked"
+        )
         raise DivergenceError(
             f"the likelihood of each option must be a number, but item {question.item.id} has one that is none; "
-            "try model.dtype=float32 trainer.precision=fp32, or a smaller optimizer.lr"
+            f"restore the weights of the base model, or train again with a smaller optimizer.lr{wider}"
         )
     return dict(zip(question.item.options, values, strict=True))

@@ -20,7 +20,7 @@ from medbot_exp.evaluation.generate import end_tokens
 from medbot_exp.evaluation.measure import Answers, Examiner, compared
 from medbot_exp.evaluation.paper import Paper, read_papers, read_tests
 from medbot_exp.evaluation.vllm import Server, Vllm, answered_by_vllm, refuse_without_vllm
-from medbot_exp.lora import check_fits, restore, saved_digest
+from medbot_exp.lora import check_finite, check_fits, restore, saved_digest
 from medbot_exp.model import Located, Outline, generation_config, locate, outline
 from medbot_exp.processes import ALONE
 from medbot_exp.report.console import stdout_console
@@ -172,6 +172,7 @@ def perform(subject: Subject, papers: Sequence[Paper], found: Found, device: "to
     if subject.manifest is not None:
         refuse_other_base(subject.manifest["model"], located.version, located.source)
         check_fits(subject.directory.adapter, config.lora, transformer(outlined.config).linears)
+        check_finite(subject.directory.adapter)
     examiner = Examiner(
         tokenizer=outlined.tokenizer,
         prompt=config.prompt,

@@ -129,8 +129,11 @@ def test_harness_words_for_answers_of_several_letters_are_chosen_by_their_sums(c
 def test_likelihood_that_is_no_number_ends_the_evaluation_and_is_not_kept(candidate, paper, tmp_path):
     with torch.no_grad():
         candidate.writer.model.model.norm.weight.fill_(math.nan)
-    with pytest.raises(DivergenceError, match="item item-. has one that is none; try model.dtype=float32"):
+    with pytest.raises(DivergenceError, match="item item-. has one that is none; restore .* a smaller optimizer.lr$"):
         examine(candidate, paper, tmp_path, ALONE)
+    narrow = replace(candidate, writer=replace(candidate.writer, precision=Precision.bf16))
+    with pytest.raises(DivergenceError, match="optimizer.lr, or with model.dtype=float32 trainer.precision=fp32, as"):
+        examine(narrow, paper, tmp_path, ALONE)
     assert [file.read_text() for file in tmp_path.rglob("predictions.jsonl")] in ([], [""])
 
 

@@ -416,6 +416,13 @@ def adapter_that_lacks_a_layer(run):
     save_file({name: tensor for name, tensor in load_file(path).items() if "layers.1" not in name}, path)
 
 
+def adapter_without_numbers(run):
+    path = run.adapter / "adapter_model.safetensors"
+    weights = load_file(path)
+    next(tensor for name, tensor in weights.items() if "q_proj.lora_B" in name)[0, 0] = float("nan")
+    save_file(weights, path)
+
+
 def unfinished(run):
     run.result.unlink()
 
@@ -450,6 +457,11 @@ def older_config(run):
             "it is that of another base model .someone/else, as its adapter_config.json says.; restore the run's own",
         ),
         (adapter_that_lacks_a_layer, ModelError, "lacks 14 of the 28 weights .*layers.1.*; restore the run's own"),
+        (
+            adapter_without_numbers,
+            ModelError,
+            r"has others in 1 of its weights \(.*q_proj.lora_B.weight, …\); restore it",
+        ),
         (other_base, RunDirectoryError, "but the run's was someone/else .ffffffffffff., and random weights is"),
         (unfinished, RunDirectoryError, "must name a run that is complete, but .* is unfinished; go on with it first"),
         (
