@@ -180,11 +180,15 @@ class RunDirectory:
 
     def require_run(self, key: str = "trainer.resume") -> None:
         """Raise a RunDirectoryError unless a run was begun here; `key` is the config path that named it."""
-        if not self.config.is_file():
-            raise RunDirectoryError(
-                f"`{key}` must name a run directory, but {self} holds no config.yaml; "
-                "give multirun/runs/<date>/<time>-<name>, without checkpoints/ or adapter/"
-            )
+        if self.config.is_file():
+            return
+        remedy = "give multirun/runs/<date>/<time>-<name>, without checkpoints/ or adapter/"
+        trials = [trial for trial in trials_of(self.path) if trial.config.is_file()]
+        if trials:
+            complete = [trial for trial in trials if trial.status() == "complete"]
+            trial = (complete or trials)[0] if key == "task.run" else trials[0]
+            remedy = f"it is a study: give one of its {len(trials)} trials, as {shlex.quote(trial.override(key))}"
+        raise RunDirectoryError(f"`{key}` must name a run directory, but {self} holds no config.yaml; {remedy}")
 
     def require_adapter(self, key: str) -> None:
         """Raise a RunDirectoryError unless a run ended here with an adapter; `key` is the config path that named it."""

@@ -79,6 +79,18 @@ def test_claim_refuses_a_directory_that_it_claimed_before(run):
         RunDirectory(run.path).claim(FILES)
 
 
+def test_study_in_the_place_of_a_run_is_answered_by_one_of_its_trials(tmp_path):
+    study = RunDirectory(tmp_path / "ranks")
+    for number, status in enumerate(["failed", "complete"]):
+        trial = RunDirectory(study.path / f"trial-000{number}")
+        trial.claim(FILES)
+        trial.result.write_text(json.dumps({"status": status}))
+    with pytest.raises(RunDirectoryError, match="it is a study: give one of its 2 trials, as task.run=.*/trial-0001$"):
+        study.require_adapter("task.run")
+    with pytest.raises(RunDirectoryError, match="one of its 2 trials, as trainer.resume=.*/trial-0000$"):
+        study.require_run()
+
+
 def test_of_two_processes_exactly_one_claims_a_directory(tmp_path):
     """Both try 50 directories, each at the same appointed moment."""
     racer = (
