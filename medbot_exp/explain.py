@@ -119,8 +119,9 @@ def misspelt_override(words: list[str], schema: type) -> ConfigError | None:
         if not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*", path) or not equals or path.split(".")[0] == "hydra":
             continue
         if value in ("", "null") and options(path):
+            several = ", or a list of them, benchmark=[] for none" if path == "benchmark" else ""
             return ConfigError(
-                f"`{path}` must be one of its options: {path}=<{'|'.join(options(path))}>, but got {word}"
+                f"`{path}` must be one of its options: {path}=<{'|'.join(options(path))}>{several}, but got {word}"
             )
         node: type | None = schema
         walked = ""
@@ -151,13 +152,21 @@ def wrong_type(error: ValidationError) -> str:
     converted = re.fullmatch(r"Value (.+) of type '\w+' could not be converted to (\w+)", text)
     kinds = {"Integer": "a whole number", "Float": "a number"}
     if converted and converted.group(2) in kinds:
-        return f"`{key}` must be {kinds[converted.group(2)]}, but got {converted.group(1)}"
+        null = " or null" if takes_null(error) else ""
+        return f"`{key}` must be {kinds[converted.group(2)]}{null}, but got {converted.group(1)}"
     boolean = re.fullmatch(r"Value (.+) is not a valid bool.*", text)
     if boolean:
         return f"`{key}` must be true or false, but got {boolean.group(1)}"
     if "ListConfig" in text:
         return f"`{key}` must be a list: {key}=[a,b]"
     return f"`{key}` has the wrong type: {text}"
+
+
+def takes_null(error: ValidationError) -> bool:
+    """Whether the key that got a wrong type may be empty."""
+    node, key = error.object_type, str(error.full_key).rpartition(".")[2]
+    types = {field.name: field.type for field in fields(node)} if is_dataclass(node) else {}
+    return type(None) in get_args(types.get(key))
 
 
 def missing_option(error: MissingConfigException) -> str:
@@ -176,5 +185,8 @@ def missing_option(error: MissingConfigException) -> str:
         return first_line(error)
     close = difflib.get_close_matches(option, names, n=1)
     hint = f"; did you mean {group}={close[0]}?" if close else ""
+    listed = [name.strip() for name in option.split(",")]
+    if group == "benchmark" and len(listed) > 1 and set(listed) <= set(names):
+        hint = f"; several are a list: benchmark=[{','.join(listed)}]"
     empty = "; benchmark=[] takes none" if group == "benchmark" else ""
     return f"`{group}={option}` is no option; {group} has: {', '.join(names)}{hint or empty}"

@@ -3,9 +3,9 @@
 import hydra
 import pytest
 
-from medbot_exp.config import conf_directory
+from medbot_exp.config import RunConfig, conf_directory
 from medbot_exp.errors import ConfigError, DataError
-from medbot_exp.explain import explain
+from medbot_exp.explain import explain, misspelt_override
 
 
 def explained(*overrides):
@@ -40,6 +40,15 @@ def explained(*overrides):
         ("data=xyz", "`data=xyz` is no option; data has: clinical_cases, file, medical_o1"),
         ("+experiment=medbto", "`experiment=medbto` is no option; experiment has: medbot"),
         ("benchmark=xyz", "`benchmark=xyz` is no option; benchmark has: cases"),
+        (
+            "benchmark='medqa, pubmedqa'",
+            "`benchmark=medqa, pubmedqa` is no option; benchmark has: cases, medmcqa, medqa, mmlu_medical, pubmedqa; "
+            "several are a list: benchmark=[medqa,pubmedqa]",
+        ),
+        ("benchmark='medqa,nonesuch'", "`benchmark=medqa,nonesuch` is no option; benchmark has: cases"),
+        ("benchmark.cases.limit=", "`benchmark.cases.limit` must be a whole number or null, but got ''"),
+        ("benchmark.cases.limit=abc", "`benchmark.cases.limit` must be a whole number or null, but got 'abc'"),
+        ("trainer.epochs=abc", "`trainer.epochs` must be a number or null, but got 'abc'"),
         ("lora.r=eight", "`lora.r` must be a whole number, but got 'eight'"),
         ("optimizer.lr=high", "`optimizer.lr` must be a number, but got 'high'"),
         ("lora.dora=perhaps", "`lora.dora` must be true or false, but got 'perhaps'"),
@@ -58,6 +67,13 @@ def test_override_is_explained_in_the_words_it_was_typed_in(override, message):
 
 def test_unknown_benchmark_in_a_list_names_the_benchmarks_there_are():
     assert "benchmark has: cases" in str(explained("benchmark=[xyz]"))
+
+
+@pytest.mark.parametrize("word", ["benchmark=", "benchmark=null"])
+def test_no_benchmark_is_written_as_an_empty_list(word):
+    told = str(misspelt_override([word], RunConfig))
+    assert "|pubmedqa>, or a list of them, benchmark=[] for none, but got " in told and told.endswith(word)
+    assert "list" not in str(misspelt_override(["lora=null"], RunConfig))
 
 
 def test_name_that_no_option_resembles_gets_no_guess():
