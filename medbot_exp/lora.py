@@ -1,18 +1,44 @@
 """The adapter: LoRA (arXiv 2106.09685) by PEFT, from our config."""
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from medbot_exp.config import LoraConfig, LoraInit, is_targeted
 from medbot_exp.errors import ConfigError, ModelError
+from medbot_exp.override_text import equal
 
 if TYPE_CHECKING:
     import peft
     import torch
     from transformers import PreTrainedModel
+
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"  # PEFT's names
+# Our keys of what adapter_config.json holds.
+KEYS = {
+    "r": "lora.r",
+    "lora_alpha": "lora.alpha",
+    "lora_dropout": "lora.dropout",
+    "use_rslora": "lora.rslora",
+    "use_dora": "lora.dora",
+    "init_lora_weights": "lora.init",
+    "target_modules": "lora.target_modules",
+}
+# What else it holds and no answer depends on; all others are options of PEFT's that a run never sets.
+IDLE = (
+    "auto_mapping",
+    "base_model_name_or_path",
+    "inference_mode",
+    "megatron_core",
+    "peft_version",
+    "qalora_group_size",
+    "revision",
+    "target_modules",
+    "task_type",
+)
 
 
 def attach(model: "PreTrainedModel", lora: LoraConfig) -> "peft.PeftModel":
@@ -34,16 +60,19 @@ def peft_config(lora: LoraConfig) -> "peft.LoraConfig":
     """PEFT's own config for `lora`."""
     import peft
 
-    return peft.LoraConfig(
-        task_type="CAUSAL_LM",
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
-        use_rslora=lora.rslora,
-        use_dora=lora.dora,
-        init_lora_weights=True if lora.init is LoraInit.default else lora.init.name,
-    )
+    return peft.LoraConfig(task_type="CAUSAL_LM", target_modules=lora.target_modules, **peft_values(lora))
+
+
+def peft_values(lora: LoraConfig) -> dict[str, Any]:
+    """The numbers and switches of `lora` under PEFT's names."""
+    return {
+        "r": lora.r,
+        "lora_alpha": lora.alpha,
+        "lora_dropout": lora.dropout,
+        "use_rslora": lora.rslora,
+        "use_dora": lora.dora,
+        "init_lora_weights": True if lora.init is LoraInit.default else lora.init.name,
+    }
 
 
 def adds_to_base(lora: LoraConfig) -> bool:
@@ -64,38 +93,163 @@ def restore(model: "peft.PeftModel", directory: Path) -> None:
 
     saved = read(directory)
     fresh = get_peft_model_state_dict(model, save_embedding_layers=False)
-    differing = sorted(
-        name
-        for name in saved.keys() | fresh.keys()
-        if name not in saved or name not in fresh or saved[name].shape != fresh[name].shape
-    )
-    if differing:
-        raise ModelError(
-            f"an adapter must fit the model and the lora values of its run, but {directory} differs from them in "
-            f"{len(differing)} of {len(fresh)} weights ({differing[0]}, …); restore the run's own"
-        )
+    there, wanted = ({name: tuple(tensor.shape) for name, tensor in each.items()} for each in (saved, fresh))
+    refuse_other_weights(directory, there, wanted)
     set_peft_model_state_dict(model, saved)
 
 
 def check_saved(directory: Path, lora: LoraConfig) -> None:
-    """Raise a ModelError where the adapter in `directory` is torn, or of another rank than `lora`, by its header.
+    """Raise a ModelError where the adapter in `directory` is torn, or was not made with `lora`, by its two files.
 
-    What else may differ is seen by `restore`, which needs the model.
+    vLLM computes with what adapter_config.json says, and transformers with `lora`: they must say the same. What else
+    may differ is seen by `check_fits`, which needs the model's shape.
     """
     from safetensors import SafetensorError, safe_open
 
-    path = directory / "adapter_model.safetensors"
+    path = directory / WEIGHTS
     try:
         with safe_open(path, framework="numpy") as file:
-            ranks = {file.get_slice(name).get_shape()[0] for name in file.keys() if ".lora_A." in name}  # noqa: SIM118
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys() if ".lora_A." in name}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ModelError(f"an adapter must be whole safetensors, but {path} is not: {error}; restore it") from error
+    ranks = {shape[0] for shape in shapes.values()}
     if ranks != {lora.r}:
         found = ", ".join(map(str, sorted(ranks))) or "none"
         raise ModelError(
             f"an adapter must fit the lora values of its run, but {path} has r={found} and the run lora.r={lora.r}; "
             "restore the run's own"
         )
+    layers = (name.removeprefix("base_model.model.").partition(".lora_A.")[0] for name in shapes)
+    unnamed = [layer for layer in layers if not is_targeted(layer, lora.target_modules)]
+    if unnamed:
+        raise ModelError(
+            f"an adapter must fit the lora values of its run, but {path} has weights of {unnamed[0]}, which the run's "
+            f"lora.target_modules={json.dumps(lora.target_modules)} does not name; restore the run's own"
+        )
+    check_saved_config(directory / CONFIG, lora)
+
+
+def check_fits(directory: Path, lora: LoraConfig, linears: Mapping[str, tuple[int, int]]) -> None:
+    """Raise a ModelError where the adapter in `directory` is none that `lora` puts on a model with `linears`.
+
+    As `restore`, for a model whose weights are not loaded.
+
+    Args:
+        linears: (in, out) of each linear layer by its name.
+    """
+    from safetensors import safe_open
+
+    with safe_open(directory / WEIGHTS, framework="numpy") as file:
+        there = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    wanted: dict[str, tuple[int, ...]] = {}
+    for name, (columns, rows) in linears.items():
+        if is_targeted(name, lora.target_modules):
+            layer = f"base_model.model.{name}.lora_"
+            wanted |= {f"{layer}A.weight": (lora.r, columns), f"{layer}B.weight": (rows, lora.r)}
+            wanted |= {f"{layer}magnitude_vector": (rows,)} if lora.dora else {}
+    refuse_other_weights(directory, there, wanted)
+    saved, layers = read_config(directory / CONFIG), list(linears)
+    own = {name for name in layers if is_targeted(name, lora.target_modules)}
+    if named_layers(saved.get("target_modules"), layers) != own:
+        refuse_other_values(directory / CONFIG, saved, {"target_modules": lora.target_modules}, lora)
+
+
+def refuse_other_weights(
+    directory: Path, there: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Raise a ModelError where the weights of the adapter in `directory` are not those that a model wants.
+
+    Args:
+        there, wanted: their shapes by their names.
+    """
+    lacking, foreign = sorted(wanted.keys() - there.keys()), sorted(there.keys() - wanted.keys())
+    reshaped = sorted(name for name in wanted.keys() & there.keys() if wanted[name] != there[name])
+    told = []
+    if lacking:
+        told.append(f"lacks {len(lacking)} of the {len(wanted)} weights that the model wants ({lacking[0]}, …)")
+    if foreign:
+        told.append(f"has {len(foreign)} of {len(there)} for layers that the model does not have ({foreign[0]}, …)")
+    if reshaped:
+        first = reshaped[0]
+        told.append(
+            f"has {len(reshaped)} of {len(there)} of another shape ({first}: {there[first]}, the model {wanted[first]})"
+        )
+    if told:
+        base = read_config(directory / CONFIG).get("base_model_name_or_path")
+        named = f" ({base}, as its {CONFIG} says)" if base else ""
+        other = f"; it is that of another base model{named}" if foreign or reshaped else ""
+        raise ModelError(
+            f"an adapter must fit the model and the lora values of its run, but {directory} {', and '.join(told)}"
+            f"{other}; restore the run's own"
+        )
+
+
+def check_saved_config(path: Path, lora: LoraConfig) -> None:
+    """Raise a ModelError where `path`, an adapter_config.json, is no JSON object or says something else than `lora`.
+
+    Which layers it names is seen by `check_fits`: PEFT writes another value than it was given, one that names the same.
+    """
+    saved = read_config(path)
+    expected = {"peft_type": "LORA", "bias": "none", **peft_values(lora)}
+    differing = {key: value for key, value in expected.items() if key not in saved or not equal(saved[key], value)}
+    for key in sorted(saved.keys() - expected.keys() - set(IDLE)):
+        if not (saved[key] is None or saved[key] is False or saved[key] in ("", [], {})):
+            differing[key] = {} if isinstance(saved[key], dict) else None
+    if differing:
+        refuse_other_values(path, saved, differing, lora)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The content of `path`, an adapter_config.json.
+
+    Raises:
+        ModelError: it is no JSON object.
+    """
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        reason = f"it is a {type(saved).__name__}"
+    except (ValueError, OSError) as error:
+        saved, reason = None, str(error)
+    if not isinstance(saved, dict):
+        raise ModelError(
+            f"{CONFIG} must be a whole JSON object, but {path} is not: {reason}; restore it: the run's checkpoints/ "
+            "hold the same file"
+        )
+    return saved
+
+
+def refuse_other_values(
+    path: Path, saved: Mapping[str, Any], expected: Mapping[str, Any], lora: LoraConfig
+) -> NoReturn:
+    """Raise the ModelError for `path`, an adapter_config.json, which has other values of the keys of `expected`."""
+    found = [f"{key}={json.dumps(saved[key]) if key in saved else '(missing)'}" for key in expected]
+    own = [given(key, value, lora) for key, value in expected.items()]
+    mended = ", ".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in expected.items())
+    raise ModelError(
+        f"an adapter must be saved with the lora values of its run, but {path} has {' '.join(found)} and the run "
+        f"{' '.join(own)}; restore the run's own file, or write {mended} there"
+    )
+
+
+def given(key: str, value: Any, lora: LoraConfig) -> str:
+    """PEFT's `value` of `key` as our own config has it."""
+    if not value and key not in KEYS:
+        return f"no {key}"
+    told = lora.init.name if key == "init_lora_weights" else value
+    return f"{KEYS.get(key, key)}={told if isinstance(told, str) else json.dumps(told)}"
+
+
+def named_layers(target_modules: Any, layers: Sequence[str]) -> set[str] | None:
+    """Those of `layers` that `target_modules` names; None where it is no such value, or a name of it is no layer's."""
+    names = target_modules if isinstance(target_modules, list) else [target_modules]
+    if not all(isinstance(name, str) for name in names):
+        return None
+    try:
+        if isinstance(target_modules, list) and not all(reached(layers, [name]) for name in names):
+            return None
+        return {layer for layer in layers if is_targeted(layer, target_modules)}
+    except re.error:
+        return None
 
 
 def read(directory: Path) -> dict[str, "torch.Tensor"]:
@@ -107,7 +261,7 @@ def read(directory: Path) -> dict[str, "torch.Tensor"]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = directory / "adapter_model.safetensors"
+    path = directory / WEIGHTS
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:

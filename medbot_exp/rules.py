@@ -41,7 +41,7 @@ from medbot_exp.config import (
     is_targeted,
 )
 from medbot_exp.errors import ConfigError
-from medbot_exp.objectives import objectives_of
+from medbot_exp.objectives import development_name, objectives_of
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def faults_of(config: RunConfig) -> list[str]:
         *(
             rule
             for name, benchmark in config.benchmark.items()
-            for rule in benchmark_rules(name, benchmark, config.task.name)
+            for rule in (*benchmark_rules(name, benchmark, config.task.name), revision_rule(name, benchmark, config))
         ),
         *counting_rules(config),
         *(
@@ -532,6 +532,21 @@ def benchmark_rules(name: str, benchmark: BenchmarkConfig, task: TaskName) -> It
         name != "cases" or benchmark.ask is Ask.run,
         {f"{key}.ask": benchmark.ask.name},
         f"use {key}.ask=run",
+    )
+
+
+def revision_rule(name: str, benchmark: BenchmarkConfig, config: RunConfig) -> Rule:
+    """A commit of the hub's data set is not read where all rows come from files: a record that has it would mislead."""
+    key = f"benchmark.{name}"
+    shots = benchmark.shots > 0 and benchmark.shots_path is None
+    chosen_by = f"/{development_name(name, benchmark)}/" in str(config.objective.metric)
+    development = chosen_by and benchmark.development_path is None and benchmark.development_split is not None
+    of_hub = benchmark.hub is not None and (benchmark.path is None or shots or development)
+    return Rule(
+        f"`{key}.revision` is a commit of the hub's data set, which is not read beside a local file",
+        of_hub or benchmark.revision is None,
+        {f"{key}.path": benchmark.path, f"{key}.hub": benchmark.hub, f"{key}.revision": benchmark.revision},
+        f"use {key}.revision=null; {key}.fingerprint pins the items of a file",
     )
 
 

@@ -280,3 +280,28 @@ def test_vllm_writes_for_an_evaluation_alone(compose):
         compose(*words)
     with pytest.raises(ConfigError, match="engine=vllm benchmark.medqa.method=loglikelihood; use .*method=generate"):
         compose("task=evaluate", *words, "benchmark.medqa.method=loglikelihood")
+
+
+@pytest.mark.parametrize("place", [("medqa", "test.jsonl"), ("cases", None)])
+def test_commit_of_the_hub_is_refused_where_the_hub_is_not_read(compose, place):
+    name, path = place
+    words = (f"benchmark=[{name}]", f"benchmark.{name}.path={path or 'null'}", f"benchmark.{name}.revision=abc")
+    told = (
+        f"benchmark.{name}.path={path or 'null'} .*benchmark.{name}.revision=abc; use benchmark.{name}.revision=null;"
+    )
+    with pytest.raises(ConfigError, match=told):
+        compose(*words)
+    assert compose(*words, f"benchmark.{name}.revision=null")
+
+
+def test_commit_of_the_hub_is_for_whatever_is_read_there(compose):
+    words = ("benchmark=[medqa]", "benchmark.medqa.revision=abc")
+    assert compose(*words)
+    file = (*words, "benchmark.medqa.path=test.jsonl")
+    assert compose(*file, "benchmark.medqa.shots=2")
+    with pytest.raises(ConfigError, match="is not read beside a local file"):
+        compose(*file, "benchmark.medqa.shots=2", "benchmark.medqa.shots_path=train.jsonl")
+    chosen = ("objective.metric=eval/medqa_development/accuracy", "objective.direction=maximize")
+    assert compose(*file, *chosen)
+    with pytest.raises(ConfigError, match="is not read beside a local file"):
+        compose(*file, *chosen, "benchmark.medqa.development_path=train.jsonl")

@@ -33,7 +33,8 @@ def paper_metrics(
 def metrics_of(predictions: Sequence[Prediction], seconds: float) -> dict[str, float]:
     """The metrics of one benchmark, shares between 0 and 1.
 
-    n, accuracy, accuracy_low and accuracy_high (95%, over groups), accuracy_best (were all that have no answer right),
+    n, accuracy, accuracy_low and accuracy_high (95%), subjects (how many of them these bounds are over, where these are
+    over subjects and not over items), accuracy_best (were all that have no answer right),
     chance, majority (always the most frequent label), unparsed, truncated, unclosed_think (shares without an answer),
     and where options were measured calibration_error, where a model wrote forced, completion_tokens (mean), seconds,
     tokens_per_second; for yes, no and maybe macro_f1; for every tag its own n and accuracy; for items asked in several
@@ -63,6 +64,7 @@ def metrics_of(predictions: Sequence[Prediction], seconds: float) -> dict[str, f
         **({"macro_f1": macro_f1(predictions)} if set(predictions[0].options) == {"yes", "no", "maybe"} else {}),
         **tag_metrics(predictions),
         **order_metrics(predictions),
+        **subject_metrics(predictions),
         "seconds": seconds,
     }
 
@@ -145,3 +147,11 @@ def order_metrics(predictions: Sequence[Prediction]) -> dict[str, float]:
     shares = [mean(right) for right in places.values()]
     all_right = mean(all(right) for right in turns.values())
     return {"items": len(turns), "all_right": all_right, "position_spread": max(shares) - min(shares)}
+
+
+def subject_metrics(predictions: Sequence[Prediction]) -> dict[str, float]:
+    """How many subjects the interval of the accuracy is over; nothing where it is over items."""
+    subjects = {prediction.group or prediction.id for prediction in predictions}
+    items = {published_id(prediction.id) for prediction in predictions}
+    alike = len({prediction.correct for prediction in predictions}) == 1  # then they are not seen to vary
+    return {"subjects": len(subjects)} if 1 < len(subjects) < len(items) and not alike else {}

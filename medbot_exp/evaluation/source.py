@@ -9,6 +9,7 @@ from medbot_exp.data.sources import hub_reason, hub_rows
 from medbot_exp.errors import ConfigError, DataError
 from medbot_exp.evaluation.rows import Row, read_file
 
+FIELDS_SHOWN = 8
 # Fields that rows of one benchmark have and those of no other, in each of the forms that it is published in.
 SIGNS = (
     ("cases", {"specialty", "basis"}),
@@ -151,9 +152,15 @@ def other_format(source: Source, row: Row, forms: Sequence[Sequence[str]]) -> Da
     """The error for a row that has the fields of none of `forms`, saying whose it looks like."""
     key = f"benchmark.{source.benchmark}.hub" if source.path is None else source.path_key
     wanted = " or ".join(", ".join(form) for form in forms)
-    has = ", ".join(map(str, row.fields))
+    names = list(map(str, row.fields))
+    has = ", ".join(names[:FIELDS_SHOWN]) + (f", … ({len(names)} in all)" if len(names) > FIELDS_SHOWN else "")
     likely = looks_like(row)
-    if likely is None or likely == source.benchmark:
+    if row.fields and all(value in ("yes", "no", "maybe") for value in row.fields.values()):
+        remedy = (
+            "it has PubMedQA's labels without the questions, as test_ground_truth.json does: name ori_pqal.json of the "
+            "same publisher, which has both, with benchmark.pubmedqa.path=<file>"
+        )
+    elif likely is None or likely == source.benchmark:
         remedy = "mend the rows, or name another source"
     else:
         remedy = f"it looks like {likely}'s: name it under benchmark.{likely}, with benchmark=[{likely}]"

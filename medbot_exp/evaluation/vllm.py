@@ -168,6 +168,9 @@ def answered_by_vllm(
         ConfigError: `engine=vllm` asks for what vLLM cannot do.
     """
     against = obstacle(config, located, on_gpu, tuned)
+    installed = find_spec("vllm") is not None
+    missing = None if on_gpu else "there is no CUDA GPU"
+    missing = missing if installed else 'it is not installed: pip install "vllm<0.33"'
     chosen = []
     for paper in papers:
         engine = paper.benchmark.engine
@@ -176,13 +179,15 @@ def answered_by_vllm(
                 f"`benchmark.{paper.name}.engine=vllm` needs a model that vLLM can serve, but {against}; "
                 f"use benchmark.{paper.name}.engine=transformers"
             )
-        wanted = engine is not Engine.transformers and paper.benchmark.method is Method.generate
-        if not wanted or (engine is Engine.auto and (not on_gpu or find_spec("vllm") is None)):
+        if engine is Engine.transformers or paper.benchmark.method is not Method.generate:
             continue
-        if against is None:
+        if engine is Engine.auto and not on_gpu and not installed:
+            continue  # nothing speaks for vLLM, so there is nothing to explain
+        reason = missing or against if engine is Engine.auto else None
+        if reason is None:
             chosen.append(paper)
         else:
-            log.info("%s is answered by transformers and not by vLLM: %s", paper.metric, against)
+            log.info("%s is answered by transformers and not by vLLM: %s", paper.metric, reason)
     return chosen
 
 
@@ -193,7 +198,8 @@ def obstacle(config: RunConfig, located: Located, on_gpu: bool, tuned: bool) -> 
     if config.model.quantization is not Quantization.none:
         return f"model.quantization={config.model.quantization.name} is not what vLLM's own 4-bit weights are"
     if tuned and not adds_to_base(config.lora):
-        return f"lora.dora={config.lora.dora} lora.init={config.lora.init.name} changes more than it adds".lower()
+        key = "lora.dora=true" if config.lora.dora else f"lora.init={config.lora.init.name}"
+        return f"{key} does more than add to the base weights"
     if tuned and on_gpu and config.model.dtype is Dtype.float32:
         # vllm/lora/ops/triton_ops/lora_expand_op.py; other weights are 16 bits wide on a GPU.
         return "model.dtype=float32 is no type that its kernels for adapters know on a GPU"

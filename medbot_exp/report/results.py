@@ -46,6 +46,15 @@ def winner(search: Search) -> RunDirectory | None:
     return directory if directory.config.is_file() else None
 
 
+def front(search: Search) -> list[RunDirectory]:
+    """The best trials of several objectives, in our own application: those that are seen from here."""
+    summary = summary_of(search)
+    if not search.own or len(summary.directions) < 2:
+        return []
+    directories = [RunDirectory(search.folder / (row.directory or "")) for row in summary.best]
+    return [directory for directory in directories if directory.config.is_file()]
+
+
 def report(search: Search, console: Console, test: Mapping[str, str]) -> None:
     """Write the files of the study of `search` and print what it came to; nothing where no trial began.
 

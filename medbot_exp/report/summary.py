@@ -134,8 +134,9 @@ def doubts(metrics: Mapping[str, Any], against_base: Mapping[str, Any]) -> dict[
 def doubts_of(metrics: Mapping[str, Any], name: str) -> list[str]:
     """What stands beside the accuracy on `name`: its interval, what needs no model, and what has no answer."""
     values = {key.removeprefix(f"eval/{name}/"): value for key, value in metrics.items()}
+    over = f", over {int(values['subjects'])} subjects" if "subjects" in values else ""
     told = [
-        f"{values['accuracy_low']:.1%} to {values['accuracy_high']:.1%} (95%)",
+        f"{values['accuracy_low']:.1%} to {values['accuracy_high']:.1%} (95%{over})",
         f"chance {values['chance']:.1%}, most frequent label {values['majority']:.1%}",
     ]
     states = ("unparsed", "truncated", "unclosed_think")

@@ -5,6 +5,7 @@ import logging
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -26,14 +27,10 @@ def test_facts(winner: RunDirectory) -> dict[str, str]:
     winners: the line says of how many the test was read.
     """
     files = HydraFiles.read(winner)
-    config = yaml.safe_load(files.resolved)
-    goals = ObjectiveConfig(**config["objective"]).goals()
-    chosen_by = {metric.split("/")[1] for metric in goals if f"{DEVELOPMENT}/" in metric}
-    if not chosen_by:
+    metrics = tests_of(files)
+    if not metrics:
         return {}
-    own = [word for word in files.task_overrides() if word.startswith(TAKEN_OVER)]
-    words = ["-m", "medbot_exp", "task=evaluate", winner.override("task.run"), *own]
-    metrics = sorted(name.removesuffix(DEVELOPMENT) for name in chosen_by)
+    words = evaluation_of(winner, files)
     earlier = {metric: others_tested(winner, metric) for metric in metrics}
     before = sorted({str(trial) for trials in earlier.values() for trial in trials})
     if before:
@@ -51,6 +48,37 @@ def test_facts(winner: RunDirectory) -> dict[str, str]:
         )
         for metric in metrics
     }
+
+
+def front_facts(front: Sequence[RunDirectory]) -> dict[str, str]:
+    """The line that says how the test is read once of several objectives, none of whose best trials is the winner.
+
+    Empty where they were chosen by something else.
+
+    Args:
+        front: the best trials.
+    """
+    files = HydraFiles.read(front[0])
+    metrics = tests_of(files)
+    if not metrics:
+        return {}
+    command = shlex.join(["python", *evaluation_of(front[0], files)])
+    return {
+        f"test on {' and '.join(metrics)}": "not read, as of several objectives no trial is the winner; choose one of "
+        f"the {len(front)} best, and read it once: {command}"
+    }
+
+
+def tests_of(files: HydraFiles) -> list[str]:
+    """The tests whose development parts the run of `files` was chosen by, sorted."""
+    goals = ObjectiveConfig(**yaml.safe_load(files.resolved)["objective"]).goals()
+    return sorted({metric.split("/")[1].removesuffix(DEVELOPMENT) for metric in goals if f"{DEVELOPMENT}/" in metric})
+
+
+def evaluation_of(run: RunDirectory, files: HydraFiles) -> list[str]:
+    """The words behind `python` that read the tests of `run`, whose command is in `files`."""
+    own = [word for word in files.task_overrides() if word.startswith(TAKEN_OVER)]
+    return ["-m", "medbot_exp", "task=evaluate", run.override("task.run"), *own]
 
 
 def others_tested(winner: RunDirectory, metric: str) -> list[RunDirectory]:

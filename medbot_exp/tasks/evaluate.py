@@ -20,7 +20,7 @@ from medbot_exp.evaluation.generate import end_tokens
 from medbot_exp.evaluation.measure import Answers, Examiner, compared
 from medbot_exp.evaluation.paper import Paper, read_papers, read_tests
 from medbot_exp.evaluation.vllm import Server, Vllm, answered_by_vllm, refuse_without_vllm
-from medbot_exp.lora import restore, saved_digest
+from medbot_exp.lora import check_fits, restore, saved_digest
 from medbot_exp.model import Located, Outline, generation_config, locate, outline
 from medbot_exp.processes import ALONE
 from medbot_exp.report.console import stdout_console
@@ -35,6 +35,7 @@ from medbot_exp.tracking.record import Mirror, Record, finite
 from medbot_exp.tracking.wandb import Mode, Place, decide_mode, open_mirror
 from medbot_exp.training import backend
 from medbot_exp.training.allocator import keep_freed_memory
+from medbot_exp.training.footprint import transformer
 from medbot_exp.whole_files import write_json, write_jsonl
 
 if TYPE_CHECKING:
@@ -110,7 +111,8 @@ def run(config: RunConfig, directory: rundir.RunDirectory, hydra_files: rundir.H
     refuse_conflicts(subject.config, ALONE)
     refuse_lacking(subject.config)
     refuse_without_vllm(subject.config.benchmark)
-    mode = decide_mode(config.tracking) if config.tracking.name is TrackingName.wandb else None
+    tracking = subject.config.tracking
+    mode = decide_mode(tracking) if tracking.name is TrackingName.wandb else None
     device = find_device()
     refuse_unfit(subject.config, device)
     papers = papers_of(subject)
@@ -126,7 +128,7 @@ def run(config: RunConfig, directory: rundir.RunDirectory, hydra_files: rundir.H
         subject.directory.claim(hydra_files)
     with subject.directory.held():
         evaluations = record(subject, evaluated, found, device)
-        mirror = mirrored(subject, config, mode, evaluations)
+        mirror = mirrored(subject, mode, evaluations)
     directory.discard_empty()
     print_evaluation(stdout_console(), evaluations, subject.directory, mirror.description)
     first = papers[0].metric
@@ -169,6 +171,7 @@ def perform(subject: Subject, papers: Sequence[Paper], found: Found, device: "to
     located = locate(config.model, cache_dir)
     if subject.manifest is not None:
         refuse_other_base(subject.manifest["model"], located.version, located.source)
+        check_fits(subject.directory.adapter, config.lora, transformer(outlined.config).linears)
     examiner = Examiner(
         tokenizer=outlined.tokenizer,
         prompt=config.prompt,
@@ -264,9 +267,6 @@ def record(
     evaluations = {}
     for each in evaluated:
         metric = each.paper.metric
-        write_jsonl(directory.evaluated(base_of(metric)), each.base.rows())
-        if each.tuned:
-            write_jsonl(directory.evaluated(metric), each.tuned.rows())
         evaluations[metric] = {
             "benchmark": each.paper.name,
             "settings": plain(asdict(each.paper.benchmark)),
@@ -279,10 +279,34 @@ def record(
             "leaks": found.counts(metric),
             "environment": manifest.environment(),
         }
+        tell_replaced(directory, metric, evaluations[metric])
+        write_jsonl(directory.evaluated(base_of(metric)), each.base.rows())
+        if each.tuned:
+            write_jsonl(directory.evaluated(metric), each.tuned.rows())
         write_json(directory.evaluation(metric), finite(evaluations[metric]))
     if subject.manifest is None:
         record_base(subject, evaluations, device)
     return evaluations
+
+
+def tell_replaced(directory: rundir.RunDirectory, metric: str, evaluation: Mapping[str, Any]) -> None:
+    """Log how the evaluation of `metric` that `evaluation` takes the place of was another one, where it was."""
+    path = directory.evaluation(metric)
+    if not path.is_file():
+        return
+    try:
+        old = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        log.warning("%s, which is no JSON, is replaced: %s", path, error)
+        return
+    key = f"benchmark.{evaluation['benchmark']}"
+    told = [("written by", old["writer"], evaluation["writer"])]
+    told += [(f"{key}.{name}", old["settings"].get(name), now) for name, now in evaluation["settings"].items()]
+    differing = [f"{name} {'null' if was is None else was} before, {now} now" for name, was, now in told if was != now]
+    if old["asked"] != evaluation["asked"]:
+        differing.append(f"{old['items']} items before, {evaluation['items']} now, and not the same")
+    if differing:
+        log.warning("%s and its answers are replaced by those of another evaluation: %s", path, "; ".join(differing))
 
 
 def record_base(subject: Subject, evaluations: Mapping[str, Any], device: "torch.device") -> None:
@@ -308,9 +332,7 @@ def record_base(subject: Subject, evaluations: Mapping[str, Any], device: "torch
     write_json(subject.directory.result, ended)
 
 
-def mirrored(
-    subject: Subject, config: RunConfig, mode: Mode | None, evaluations: Mapping[str, Mapping[str, Any]]
-) -> Mirror:
+def mirrored(subject: Subject, mode: Mode | None, evaluations: Mapping[str, Mapping[str, Any]]) -> Mirror:
     """The W&B run of the subject, its own where it has one, with what `evaluations` came to."""
     if mode is None:
         return Mirror()
@@ -319,7 +341,9 @@ def mirrored(
     told = json.loads(directory.manifest.read_text(encoding="utf-8"))
     kind = "evaluate" if subject.manifest is None else "train" if told["study"] is None else "trial"
     place = Place(directory.path, told["run_id"], told["name"], told["study"], kind)
-    files = Record(directory, open_mirror(config.tracking, mode, place, yaml.safe_load(directory.config.read_text())))
+    files = Record(
+        directory, open_mirror(subject.config.tracking, mode, place, yaml.safe_load(directory.config.read_text()))
+    )
     for metric, each in evaluations.items():
         summary = {"metrics": each["tuned"] or each["base"]}
         if each["tuned"]:

@@ -226,7 +226,8 @@ def manifest_contents(
 def benchmarks_told(papers: Sequence[Paper]) -> dict[str, Any]:
     """What a record says of the benchmarks asked: the fingerprint is what benchmark.<name>.fingerprint takes.
 
-    `asked` and `worked` are those of the items that are put to the model, and of those that are shown to it.
+    `asked` and `worked` are those of the items that are put to the model, and of those that are shown to it; a file
+    has no revision.
     """
     return {
         paper.metric: {
@@ -234,7 +235,7 @@ def benchmarks_told(papers: Sequence[Paper]) -> dict[str, Any]:
             "asked": paper.asked,
             "worked": paper.shown,
             "items": len(paper.items),
-            "revision": paper.benchmark.revision,
+            "revision": paper.benchmark.revision if paper.benchmark.path is None else None,
         }
         for paper in papers
     }

@@ -4,14 +4,14 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from medbot_exp import rundir
-from medbot_exp.config import RunConfig
+from medbot_exp.config import RunConfig, TrackingConfig
 from medbot_exp.data import sources
 from medbot_exp.data.example import Example, fingerprint
 from medbot_exp.errors import ConfigError, DataError, MedbotError, RunDirectoryError, first_line
@@ -22,7 +22,7 @@ from medbot_exp.whole_files import read_jsonl
 log = logging.getLogger(__name__)
 
 DEVELOPMENT_KEY = re.compile(r"\+*benchmark\.\w+\.development(?:_\w+)?=")
-# What the command says itself; all else is the run's.
+# What the command may say itself; all else is the run's.
 OWN = ("task", "benchmark", "tracking", "model.path", "cache_dir", "root", "name", "study")
 
 
@@ -67,7 +67,7 @@ def subject_of(config: RunConfig, directory: rundir.RunDirectory, hydra_files: r
         task=config.task,
         model=moved,
         benchmark=benchmarks,
-        tracking=config.tracking,
+        tracking=tracking_of(own.tracking, config.tracking, hydra_files.task_overrides()),
         cache_dir=config.cache_dir,
     )
     if not benchmarks:
@@ -77,6 +77,16 @@ def subject_of(config: RunConfig, directory: rundir.RunDirectory, hydra_files: r
     if "chosen_by" not in told:
         raise other_version(trained, f"{trained.manifest} does not say what it was chosen by")
     return Subject(evaluated, trained, told, trained_rows(evaluated, trained, told))
+
+
+def tracking_of(own: TrackingConfig, given: TrackingConfig, overrides: Sequence[str]) -> TrackingConfig:
+    """The run's `own` tracking with what of `given` the command says: an option of the group, or single values."""
+    keys = {word.lstrip("+").partition("=")[0] for word in overrides}
+    if "tracking" in keys:
+        return given
+    return replace(
+        own, **{each.name: getattr(given, each.name) for each in fields(own) if f"tracking.{each.name}" in keys}
+    )
 
 
 def refuse_others(overrides: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from medbot_exp.evaluation.paper import Paper
 from medbot_exp.evaluation.prediction import Prediction, State
 
 LETTERS = dict.fromkeys("ABCD", "text")
+STATES = ("correct", "wrong")
 DECISION = {"yes": "yes", "no": "no", "maybe": "maybe"}
 
 
@@ -113,6 +114,25 @@ def test_orders_of_an_item_count_together_and_show_what_a_place_is_worth():
 def test_turns_that_are_all_right_are_as_sure_as_their_items(subject):
     rows = [prediction(0, id=f"{item}~{turn}", group=subject or str(item)) for item in range(10) for turn in range(4)]
     assert metrics_of(rows, 1.0)["accuracy_low"] == pytest.approx(0.7225, abs=1e-4)  # Wilson's of 10 of 10
+
+
+def test_subjects_are_counted_where_the_interval_is_over_them():
+    def subjects(groups, right):
+        rows = [
+            prediction(number, "correct" if each else "wrong", group=group)
+            for number, (group, each) in enumerate(zip(groups, right, strict=True))
+        ]
+        return metrics_of(rows, 1.0).get("subjects")
+
+    assert subjects("aabbcc", [1, 0, 1, 1, 0, 0]) == 3
+    assert subjects("abcdef", [1, 0, 1, 1, 0, 0]) is None  # each item alone
+    assert subjects("aaaaaa", [1, 0, 1, 1, 0, 0]) is None
+    assert subjects([None] * 6, [1, 0, 1, 1, 0, 0]) is None
+    assert subjects("aabbcc", [1] * 6) is None  # Wilson's of the items
+    turns = [
+        prediction(0, state, id=f"{item}~{turn}", group=item) for item in "xy" for turn, state in enumerate(STATES)
+    ]
+    assert "subjects" not in metrics_of(turns, 1.0)
 
 
 def test_measured_options_have_no_tokens_per_second():

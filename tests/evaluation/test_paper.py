@@ -1,6 +1,7 @@
 """What is put to models: tests without what was set apart of them, options in the order asked for, sources pinned."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -91,6 +92,16 @@ def test_record_pins_what_is_asked_and_what_is_shown(compose, trained_on):
     assert one["medqa_development"]["asked"] != other["medqa_development"]["asked"]
     # Its source is not read whole, and is not the test's.
     assert one["medqa_development"]["fingerprint"] is None
+
+
+def test_record_has_the_commit_of_what_the_hub_gave_alone(compose, medqa):
+    config = compose(*medqa)
+    (paper,), _ = read_papers(config)
+    # As beside worked examples of the hub, which are then of that commit, and the items of a file.
+    pinned = replace(paper, benchmark=replace(paper.benchmark, revision="abc"))
+    assert benchmarks_told([pinned])["medqa"]["revision"] is None
+    of_hub = replace(pinned, benchmark=replace(pinned.benchmark, path=None))
+    assert benchmarks_told([of_hub])["medqa"]["revision"] == "abc"
 
 
 def test_options_stand_in_the_order_asked_for(compose, medqa):

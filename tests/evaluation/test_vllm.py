@@ -43,10 +43,15 @@ def test_what_vllm_cannot_do_is_told(config):
     )
     four_bits = replace(config, model=replace(config.model, quantization=Quantization.nf4))
     assert "model.quantization=nf4" in obstacle(four_bits, FOUND, on_gpu=True, tuned=False)
-    for changes in ({"dora": True}, {"init": LoraInit.pissa}, {"r": 1024}):
+    both = "lora.{} does more than add to the base weights"
+    for changes, told in (
+        ({"dora": True}, both.format("dora=true")),
+        ({"init": LoraInit.pissa}, both.format("init=pissa")),
+        ({"r": 1024}, "lora.r=1024 is above 512"),
+    ):
         changed = replace(config, lora=replace(config.lora, **changes))
         assert obstacle(changed, FOUND, on_gpu=True, tuned=False) is None
-        assert "lora." in obstacle(changed, FOUND, on_gpu=True, tuned=True)
+        assert obstacle(changed, FOUND, on_gpu=True, tuned=True) == told
     whole = replace(config, model=replace(config.model, dtype=Dtype.float32))
     assert "model.dtype=float32" in obstacle(whole, FOUND, on_gpu=True, tuned=True)
     assert obstacle(whole, FOUND, on_gpu=True, tuned=False) is None
@@ -67,6 +72,26 @@ def test_vllm_is_asked_for_or_it_is_there_beside_a_gpu(config, monkeypatch):
         ConfigError, match="`benchmark.medqa.engine=vllm` needs .* model=smollm2_135m has no files; use"
     ):
         asked(Engine.vllm, on_gpu=True, located=replace(FOUND, directory=None))
+
+
+@pytest.mark.parametrize(
+    "installed, on_gpu, reason",
+    [
+        (True, False, "there is no CUDA GPU"),
+        (False, True, 'it is not installed: pip install "vllm<0.33"'),
+        (False, False, None),  # nothing speaks for it
+        (True, True, None),  # it answers
+    ],
+)
+def test_what_speaks_against_vllm_where_something_speaks_for_it_is_told(
+    config, monkeypatch, caplog, installed, on_gpu, reason
+):
+    monkeypatch.setattr("medbot_exp.evaluation.vllm.find_spec", lambda name: object() if installed else None)
+    with caplog.at_level("INFO"):
+        chosen = answered_by_vllm(config, papers(config), FOUND, on_gpu, False)
+    assert bool(chosen) == (installed and on_gpu)
+    told = [record.getMessage() for record in caplog.records]
+    assert told == ([f"medqa is answered by transformers and not by vLLM: {reason}"] if reason else [])
 
 
 def test_vllm_that_is_asked_for_and_not_there_is_refused_before_anything_is_read(config):

@@ -109,6 +109,10 @@ class TestPrintSummary:
             "from 25.1 points on"
         )
 
+    def test_interval_over_subjects_says_so(self):
+        metrics = RESULT["metrics"] | {"eval/cases/subjects": 15}
+        assert "29.0% to 56.6% (95%, over 15 subjects);" in printed(RESULT | {"metrics": metrics})
+
     def test_accuracy_on_what_no_row_gives_away_has_a_line_of_its_own(self):
         clean = {"eval/cases/clean/n": 40, "eval/cases/clean/accuracy": 0.3}
         changed = {part: RESULT[part] | clean for part in ("before", "metrics")}

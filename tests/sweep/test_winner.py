@@ -49,6 +49,24 @@ def test_winner_alone_is_put_to_the_test(run_python_in, tmp_path, search):
         assert "test on cases" in (tmp_path / "multirun" / "s" / "report.html").read_text()
 
 
+def test_front_has_no_winner_and_says_how_the_test_is_read(run_python_in, tmp_path):
+    search = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "hydra/launcher=local", "study=s")
+    goals = ("objective=accuracy_and_tokens", "benchmark.cases.method=generate", "benchmark.cases.answer_tokens=4")
+    words = [word for word in SMALL if word != "objective=accuracy"]
+    finished = run_python_in(tmp_path, "-m", "medbot_exp", "-m", *words, *goals, *search, "lora.r=2,4")
+    assert finished.status == 0, finished.stderr
+    told = re.search(
+        r"^  test on cases +not read, .*; choose one of the [12] best, and read it once: python (.*)$",
+        finished.stdout,
+        re.M,
+    )
+    command = told.group(1).split()
+    assert command[:3] == ["-m", "medbot_exp", "task=evaluate"] and "tracking=none" in command
+    assert not list((tmp_path / "multirun" / "s").glob("*/evaluations"))
+    finished = run_python_in(tmp_path, *command)
+    assert finished.status == 0 and "accuracy on cases (n=5)" in finished.stdout
+
+
 def test_winner_after_others_says_that_the_test_was_read_for_them(tmp_path):
     trials = [RunDirectory(tmp_path / f"trial-000{number}") for number in range(3)]
     for trial in trials[:2]:

@@ -8,16 +8,21 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
+import torch
 import yaml
 from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
 
+from medbot_exp.config import TrackingMode, TrackingName
 from medbot_exp.errors import ConfigError, DataError, Interrupted, ModelError, RunDirectoryError
 from medbot_exp.evaluation import examine as room
 from medbot_exp.evaluation.benchmarks.pubmedqa import official_ids
 from medbot_exp.rundir import HydraFiles, RunDirectory
 from medbot_exp.tasks import evaluate, train
+from medbot_exp.tasks.subject import config_of
 from medbot_exp.whole_files import read_jsonl, write_json
 
 SMALL = (
@@ -116,6 +121,20 @@ def test_answers_that_the_runs_result_is_of_are_left_alone(run_of, evaluated):
     evaluated(run, "benchmark=[cases]", "benchmark.cases.limit=6")
     assert len(read_jsonl(run.evaluated("cases"))) == len(read_jsonl(run.evaluated("cases-base"))) == 6
     assert {path.name: path.read_bytes() for path in run.predictions("cases").parent.iterdir()} == before
+
+
+def test_evaluation_that_is_replaced_by_one_with_other_settings_is_told(run_of, evaluated, caplog):
+    run = run_of()
+    evaluated(run)
+    evaluated(run, "benchmark=[cases]", "benchmark.cases.limit=4")
+    assert "replaced" not in caplog.text
+    evaluated(run, "benchmark=[cases]", "benchmark.cases.limit=6", "benchmark.cases.order=shuffled")
+    (told,) = [record.getMessage() for record in caplog.records if "replaced" in record.getMessage()]
+    assert told == (
+        f"{run.evaluation('cases')} and its answers are replaced by those of another evaluation: "
+        "benchmark.cases.limit 4 before, 6 now; benchmark.cases.order published before, shuffled now; "
+        "4 items before, 6 now, and not the same"
+    )
 
 
 @pytest.mark.parametrize("init", ["default", "gaussian", "orthogonal", "pissa", "olora", "dora"])
@@ -364,6 +383,39 @@ def other_base(run):
     write_json(run.manifest, told)
 
 
+def other_adapter_config(**changes):
+    """Writes `changes` into the run's adapter_config.json, as a hand or another program does."""
+
+    def spoil(run):
+        path = run.adapter / "adapter_config.json"
+        write_json(path, json.loads(path.read_text()) | changes)
+
+    return spoil
+
+
+def torn_adapter_config(run):
+    path = run.adapter / "adapter_config.json"
+    path.write_text(path.read_text()[:100])
+
+
+def adapter_of_another_base(run):
+    """One of the same lora values, for a model with other layers and wider ones."""
+    path = run.adapter / "adapter_model.safetensors"
+    weights = load_file(path)
+    for name, tensor in list(weights.items()):
+        if "layers.1" in name:
+            weights[name.replace("layers.1", "layers.2")] = weights.pop(name)
+        elif "q_proj.lora_A" in name:
+            weights[name] = torch.cat([tensor, tensor], dim=1)
+    save_file(weights, path)
+    other_adapter_config(base_model_name_or_path="someone/else")(run)
+
+
+def adapter_that_lacks_a_layer(run):
+    path = run.adapter / "adapter_model.safetensors"
+    save_file({name: tensor for name, tensor in load_file(path).items() if "layers.1" not in name}, path)
+
+
 def unfinished(run):
     run.result.unlink()
 
@@ -389,6 +441,15 @@ def older_config(run):
         ),
         (torn_adapter, ModelError, "an adapter must be whole safetensors, but"),
         (other_rank, ModelError, "an adapter must fit the lora values of its run, but .* has r=4 and the run lora.r=8"),
+        (
+            adapter_of_another_base,
+            ModelError,
+            "lacks 14 of the 28 weights that the model wants .*, and has 14 of 28 for layers that the model does not "
+            r"have .*layers.2.*, and has 1 of 28 of another shape .*q_proj.lora_A.weight: \(4, 128\), the model "
+            r"\(4, 64\)\); "
+            "it is that of another base model .someone/else, as its adapter_config.json says.; restore the run's own",
+        ),
+        (adapter_that_lacks_a_layer, ModelError, "lacks 14 of the 28 weights .*layers.1.*; restore the run's own"),
         (other_base, RunDirectoryError, "but the run's was someone/else .ffffffffffff., and random weights is"),
         (unfinished, RunDirectoryError, "must name a run that is complete, but .* is unfinished; go on with it first"),
         (
@@ -405,6 +466,34 @@ def test_run_that_cannot_be_evaluated_is_refused(run_of, evaluated, spoil, error
     whenever_asked(lambda: pytest.fail("the base was asked first"))
     with pytest.raises(error, match=words):
         evaluated(run)
+
+
+@pytest.mark.parametrize("engine", ["transformers", "vllm"])
+@pytest.mark.parametrize(
+    "spoil, words",
+    [
+        (
+            other_adapter_config(lora_alpha=2400),
+            'has lora_alpha=2400 and the run lora.alpha=4.0; .* "lora_alpha": 4.0 t',
+        ),
+        (
+            torn_adapter_config,
+            "adapter_config.json must be a whole JSON object, but .* is not: .*; restore it: the run",
+        ),
+    ],
+)
+def test_adapter_config_that_is_not_the_runs_is_refused_whoever_answers(run_of, evaluated, engine, spoil, words):
+    run = run_of()
+    spoil(run)
+    with pytest.raises(ModelError, match=words):
+        evaluated(run, "benchmark=[medqa]", f"benchmark.medqa.engine={engine}")
+
+
+def test_torn_adapter_config_can_be_taken_from_a_checkpoint(run_of, evaluated):
+    run = run_of()
+    torn_adapter_config(run)
+    shutil.copy(run.last_checkpoint() / "adapter_config.json", run.adapter)
+    evaluated(run)
 
 
 def test_folder_that_is_no_run_is_refused(evaluated, tmp_path):
@@ -424,6 +513,28 @@ def test_evaluation_goes_into_the_runs_own_wandb_run(run_of, evaluated, read_wan
     run_id = json.loads(run.manifest.read_text())["run_id"]
     records = read_wandb_run(run.path, run_id)
     assert any("eval/cases/accuracy" in json.dumps(record) for record in records)
+
+
+def test_evaluation_is_tracked_as_its_run_was_unless_the_command_says_otherwise(run_of, compose):
+    run = run_of()  # with tracking=none
+
+    def tracking(*words):
+        config = compose("task=evaluate", f"task.run={run.path}", *words)
+        files = HydraFiles("", HYDRA, yaml.safe_dump([f"task.run={run.path}", *words]), "")
+        return evaluate.subject_of(config, run, files).config.tracking
+
+    assert tracking() == config_of(run).tracking and tracking().name is TrackingName.none
+    assert tracking("tracking=wandb").name is TrackingName.wandb
+    assert tracking("tracking=wandb", "tracking.mode=offline").mode is TrackingMode.offline
+    assert tracking("tracking.project=mine") == replace(config_of(run).tracking, project="mine")
+
+
+def test_evaluation_of_a_run_without_tracking_starts_no_wandb_run(run_of, run_python_in, tmp_path):
+    run = run_of()
+    words = ("-m", "medbot_exp", "task=evaluate", f"task.run={run.path}")
+    finished = run_python_in(tmp_path, *words, env={"MEDBOT_EXP_CACHE": str(tmp_path / "cache")})
+    assert finished.status == 0, finished.stderr
+    assert "W&B" not in finished.stdout + finished.stderr and not list(tmp_path.rglob("wandb"))
 
 
 def test_command_prints_a_table_and_is_of_one_run(tmp_path, run_python_in):

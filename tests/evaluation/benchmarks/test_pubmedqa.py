@@ -119,6 +119,15 @@ def test_malformed_json_is_refused_with_its_line(published, write):
         published("pubmedqa", path=write("ori_pqal.json", '{\n "7": {\n  QUESTION\n'))
 
 
+def test_file_of_the_labels_is_told_from_that_of_the_questions(published, write):
+    path = write("test_ground_truth.json", dict.fromkeys(sorted(official_ids()), "maybe"))
+    with pytest.raises(DataError, match="has: ") as caught:
+        published("pubmedqa", path=path)
+    told = str(caught.value)
+    assert f"{', '.join(sorted(official_ids())[:8])}, … (500 in all)\n" in told and len(told) < 700
+    assert "labels without the questions" in told and "name ori_pqal.json" in told
+
+
 def test_official_ids_are_the_publishers(real_rows):
     truth = json.loads((real_rows / "pubmedqa_test_ground_truth.json").read_text(encoding="utf-8"))
     assert official_ids() == truth.keys()

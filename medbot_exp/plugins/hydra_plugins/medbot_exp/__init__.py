@@ -144,10 +144,10 @@ class OptunaSweeper(Sweeper):
         assert self.config is not None and self.hydra_context is not None and self.task_function is not None
         from medbot_exp.report.console import stderr_console, stdout_console
         from medbot_exp.report.live import display_for
-        from medbot_exp.report.results import metric_names, report, winner
+        from medbot_exp.report.results import front, metric_names, report, winner
         from medbot_exp.sweep import sweeper
         from medbot_exp.sweep.search import prepare
-        from medbot_exp.sweep.winner import test_facts
+        from medbot_exp.sweep.winner import front_facts, test_facts
 
         # Before the study is made: a launcher that lacks its packages says so.
         launcher = Plugins.instance().instantiate_launcher(self.hydra_context, self.task_function, self.config)
@@ -165,8 +165,9 @@ class OptunaSweeper(Sweeper):
             except Exception as error:  # the first one is to be told: this may well be of the same cause
                 log.warning("the study's files could not be written: %s: %s", type(error).__name__, first_line(error))
             raise
-        best = winner(search)
-        report(search, stdout_console(), {} if best is None else test_facts(best))
+        best, several = winner(search), front(search)
+        test = front_facts(several) if several else {} if best is None else test_facts(best)
+        report(search, stdout_console(), test)
 
 
 class LocalLauncher(Launcher):
