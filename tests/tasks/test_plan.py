@@ -75,6 +75,16 @@ def test_flash_attention_is_planned_for_a_gpu_that_is_elsewhere(told):
     assert "on a CUDA GPU" in lines["run"] and lines["time"].startswith("not timed: it needs a CUDA GPU")
 
 
+def test_few_layers_that_do_not_fit_themselves_are_not_timed(told):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    lines = told(*SMALL, "trainer.batch_size=1000000")  # of about 300 tokens each: terabytes
+    few = (
+        r"not timed: a model with few of its layers takes up to [\d.]+ GiB of the machine's memory, [\d.]+ GiB are free"
+    )
+    assert re.fullmatch(few, lines["time"])
+
+
 def test_plan_without_a_rehearsal_is_of_memory_and_steps(told):
     lines = told(*SMALL, "task.rehearse=false")
     assert lines["time"] == "not timed: task.rehearse=false"
