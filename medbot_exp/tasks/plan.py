@@ -10,16 +10,17 @@ from rich import box
 from rich.table import Table
 
 from medbot_exp.config import BackendName, Quantization, RunConfig, Sharding
+from medbot_exp.data.sources import check_file
 from medbot_exp.device import find_device, needed_packages, needs, refuse_lacking, refuse_unfit
 from medbot_exp.errors import ConfigError
 from medbot_exp.lora import refuse_absent
-from medbot_exp.model import Outline, outline
-from medbot_exp.processes import ALONE
+from medbot_exp.model import Outline, check_outline, outline
+from medbot_exp.processes import ALONE, refuse
 from medbot_exp.report.console import print_facts, stdout_console
 from medbot_exp.report.progress import duration, plural
 from medbot_exp.rundir import HydraFiles
 from medbot_exp.tasks.memory_plan import MemoryPlan, plan_elsewhere, plan_memory, precision_elsewhere
-from medbot_exp.tasks.start import Tokenized, quiet_libraries, read_questions, refuse_conflicts, tokenized
+from medbot_exp.tasks.start import Tokenized, quiet_libraries, read_questions, tokenized
 from medbot_exp.training import backend, footprint
 from medbot_exp.training.allocator import free_host_bytes, keep_freed_memory
 from medbot_exp.training.footprint import GIB
@@ -60,7 +61,9 @@ def run(config: RunConfig, hydra_files: HydraFiles) -> None:
         MedbotError: the user can mend it, as for a run of `config`.
     """
     refuse_unplanned(config)
-    refuse_conflicts(config, ALONE)
+    refuse(config, ALONE)
+    check_outline(config.model)
+    check_file(config.data)
     device = find_device()
     elsewhere = device.type != "cuda" and bool(needs(config))
     cache_dir = Path(config.cache_dir).expanduser()

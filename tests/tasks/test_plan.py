@@ -68,6 +68,17 @@ def test_plan_for_a_gpu_that_is_elsewhere_says_the_memory_alone(told, tmp_path, 
     assert "fits" not in lines
 
 
+def test_model_without_weights_is_planned_as_the_one_that_has_them(told, tmp_path, compose):
+    loaded = load(compose("model=tiny").model, tmp_path, torch.device("cpu"))
+    loaded.model.save_pretrained(tmp_path / "model")
+    byte_tokenizer().save_pretrained(tmp_path / "model")
+    words = ("model=directory", f"model.path={tmp_path / 'model'}", *SMALL[1:])
+    whole = told(*words, "task.rehearse=false")
+    (tmp_path / "model" / "model.safetensors").unlink()
+    assert told(*words, "task.rehearse=false") == whole
+    assert told(*words)["time"].startswith("about ")
+
+
 def test_flash_attention_is_planned_for_a_gpu_that_is_elsewhere(told):
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
