@@ -141,7 +141,7 @@ def entrypoint() -> None:
         if misspelt is not None and not any(flag.startswith(OTHER_KEYS) for flag in flags):
             raise misspelt
         if flags and HELP_FLAGS.issuperset(flags):
-            print(help_text(overrides))
+            show(help_text(overrides))
         else:
             for first, last in doubled(overrides):
                 print(f"medbot_exp: {first} is not taken, as {last} comes behind it", file=sys.stderr)
@@ -165,6 +165,15 @@ def entrypoint() -> None:
     except Exception as error:
         report(error)
         raise
+
+
+def show(text: str) -> None:
+    """Print `text`; a reader that has seen enough (head, less) ends it without a word."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # What Python flushes as it ends would fail once more (docs.python.org/3/library/signal.html).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:

@@ -6,6 +6,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,6 +19,7 @@ from medbot_exp.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
+DRIVER_DEVICES = ("/dev/nvidiactl", "/dev/nvhost-ctrl", "/dev/dxg")  # of a card, of Tegra, of Windows below Linux
 GPU_NAME = re.compile(r"\d|GPU-|MIG-")  # how an index or a UUID begins
 
 
@@ -121,7 +123,7 @@ def refuse_lacking(config: RunConfig, elsewhere: bool = False) -> None:
         elsewhere: another machine runs it, whose GPU cannot be asked for.
     """
     if any(is_missing(package) for package in needed_packages(config)):
-        raise ConfigError("\n".join(lacking(config, gpu=elsewhere or bool(visible_gpus()))))
+        raise ConfigError("\n".join(lacking(config, gpu=elsewhere or (has_driver() and bool(visible_gpus())))))
 
 
 def refuse_unfit(config: RunConfig, device: "torch.device") -> None:
@@ -157,6 +159,11 @@ def lacking(config: RunConfig, gpu: bool) -> list[str]:
 def is_missing(package: str) -> bool:
     """Whether `package` is not installed."""
     return find_spec(package) is None
+
+
+def has_driver() -> bool:
+    """Whether NVIDIA's driver is here, its device or its tool; CUDA_VISIBLE_DEVICES may be set without it."""
+    return any(map(os.path.exists, DRIVER_DEVICES)) or shutil.which("nvidia-smi") is not None
 
 
 def visible_gpus() -> list[str]:

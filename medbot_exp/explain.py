@@ -68,7 +68,7 @@ def explain(error: BaseException) -> MedbotError | None:
     if isinstance(error, OverrideParseException):
         return ConfigError(
             f"an override must read key=value, but got {error.override!r}: {first_line(error)}\n"
-            "A value with blanks, braces, brackets or commas goes in quotes of its own: 'key=\"…\"'"
+            "A value with blanks, braces, brackets, commas, quotes or = goes in quotes of its own: 'key=\"…\"'"
         )
     if isinstance(error, ConfigCompositionException | HydraException | OmegaConfBaseException | ValueError):
         return ConfigError(str(error).strip())

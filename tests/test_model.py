@@ -169,6 +169,12 @@ class TestDirectory:
         with pytest.raises(ModelError, match=r"must be safetensors, but .* has pytorch_model\.bin"):
             load_directory(directory)
 
+    def test_no_weights_at_all_are_to_be_copied_not_converted(self, directory):
+        (directory / "model.safetensors").unlink()
+        for ask in (load_directory, lambda path: check_paths(model_config("directory", path=str(path)))):
+            with pytest.raises(ModelError, match=r"must be safetensors, but .* has none; copy them from .*task=plan"):
+                ask(directory)
+
     @pytest.mark.parametrize(
         "damage",
         [lambda whole: whole[:5000], lambda whole: b"", lambda whole: b"version https://git-lfs.github.com/spec/v1\n"],

@@ -87,7 +87,8 @@ def test_processes_share_the_rows_of_a_step(compose, batch_size, accumulated, co
     [
         (["trainer.batch_size=3"], TWO, ["trainer.batch_size=3", "make 3", "gradient_accumulation_steps=2"]),
         (["backend=unsloth"], TWO, ["backend=unsloth trains in one process", "use backend=peft"]),
-        (["trainer.sharding=full"], ALONE, ["trainer.sharding=full", "torchrun --nproc-per-node"]),
+        (["trainer.sharding=full"], ALONE, ["trainer.sharding=full", "torchrun --nproc-per-node", "medbot_exp, or"]),
+        (["trainer.sharding=full", "backend=unsloth"], ALONE, ["-m medbot_exp and backend=peft, or use"]),
         (
             ["trainer.sharding=full", "model=deepseek_r1_llama_8b", "model.quantization=nf4"],
             TWO,

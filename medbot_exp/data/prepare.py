@@ -77,9 +77,12 @@ def tokenize(
         rows = tokenize_now(examples, shots, prompt, data.on_too_long, max_length, tokenizer)
         write_cache(path, rows)
     if not len(rows):
+        shortest = min(sum(map(len, token_parts(example, shots, prompt, tokenizer))) for example in examples)
+        shortens = prompt.reasoning and data.on_too_long is not Truncation.shorten_reasoning
         raise DataError(
             f"at least one {part} row must fit, but model.max_length={max_length} tokens left none of "
-            f"{len(examples)}\nRaise model.max_length, or use data.on_too_long=shorten_reasoning"
+            f"{len(examples)}\nThe shortest has {shortest}: raise model.max_length"
+            + (", or use data.on_too_long=shorten_reasoning" if shortens else "")
         )
     log.info(
         "%s: %d %s, %d tokens%s%s%s",

@@ -51,7 +51,7 @@ def load(data: DataConfig) -> Split:
             + (
                 "data.validation or data.limit"
                 if data.columns.split is None
-                else f"the values of column {data.columns.split!r}"
+                else f"data.limit, or the values of column {data.columns.split!r}"
             )
         )
     return split
@@ -305,6 +305,9 @@ def divide(examples: list[Example], rows: Iterable[Row], data: DataConfig) -> Sp
                     f"has {part!r}; rename it, or use data.columns.split=null data.validation=0.1"
                 )
             parts[part].append(example)
+        if data.validation is not None:
+            told = "column %r says which rows are held out: data.validation=%g does not apply"
+            log.info(told, data.columns.split, data.validation)
         return Split(parts["train"], mixed(parts["validation"]))
     assert data.validation is not None
     by_hash = sorted((hash_share(normalised(example.question)), example.id) for example in examples)

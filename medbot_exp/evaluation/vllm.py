@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from medbot_exp.config import BenchmarkConfig, Engine, Method, Quantization, RunConfig
+from medbot_exp.config import BenchmarkConfig, Dtype, Engine, Method, Quantization, RunConfig
 from medbot_exp.errors import ConfigError, ModelError, first_line
 from medbot_exp.evaluation.generate import Decoding, until_end
 from medbot_exp.evaluation.paper import Paper
@@ -30,6 +30,8 @@ ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_NO_USAGE_STATS": "1",
+    # It takes no seeds, so that it would be loaded and not be used.
+    "VLLM_USE_FLASHINFER_SAMPLER": "0",
 }
 
 
@@ -62,7 +64,11 @@ class Server:
         if self.rank is not None:
             rank = next(each for each in RANKS if each >= self.rank)
             adapters = {"enable_lora": True, "max_loras": 1, "max_lora_rank": rank}
-        log.info("vLLM %s starts with %s", version_of_vllm(), self.directory)
+        log.info(
+            "vLLM %s starts with %s; on a GPU it compiles first, which can take minutes",
+            version_of_vllm(),
+            self.directory,
+        )
         try:
             import vllm
 
@@ -161,7 +167,7 @@ def answered_by_vllm(
     Raises:
         ConfigError: `engine=vllm` asks for what vLLM cannot do.
     """
-    against = obstacle(config, located, tuned)
+    against = obstacle(config, located, on_gpu, tuned)
     installed = find_spec("vllm") is not None
     missing = None if on_gpu else "there is no CUDA GPU"
     missing = missing if installed else 'it is not installed: pip install "vllm<0.33"'
@@ -185,7 +191,7 @@ def answered_by_vllm(
     return chosen
 
 
-def obstacle(config: RunConfig, located: Located, tuned: bool) -> str | None:
+def obstacle(config: RunConfig, located: Located, on_gpu: bool, tuned: bool) -> str | None:
     """Why vLLM does not give the answers of the model of `config`; None where it does."""
     if located.directory is None:
         return f"model={config.model.name} has no files"
@@ -194,6 +200,9 @@ def obstacle(config: RunConfig, located: Located, tuned: bool) -> str | None:
     if tuned and not adds_to_base(config.lora):
         key = "lora.dora=true" if config.lora.dora else f"lora.init={config.lora.init.name}"
         return f"{key} does more than add to the base weights"
+    if tuned and on_gpu and config.model.dtype is Dtype.float32:
+        # vllm/lora/ops/triton_ops/lora_expand_op.py; other weights are 16 bits wide on a GPU.
+        return "model.dtype=float32 is no type that its kernels for adapters know on a GPU"
     if tuned and config.lora.r > RANKS[-1]:
         return f"lora.r={config.lora.r} is above {RANKS[-1]}"
     return None

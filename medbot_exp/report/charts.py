@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from html import escape
 from itertools import accumulate, combinations
 
-from medbot_exp.report.study import RETRIED, StudySummary, TrialRow
+from medbot_exp.report.study import FEWEST_FOR_IMPORTANCES, RETRIED, StudySummary, TrialRow
 from medbot_exp.report.svg import (
     WIDTH,
     Axis,
@@ -169,9 +169,12 @@ def thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def importances(summary: StudySummary) -> str:
-    """How much each parameter counts, as bars."""
+    """How much each parameter counts, as bars; in place of them what it takes to say so, where trials are few."""
+    complete = sum(row.state == "complete" for row in summary.trials)
     if summary.importances is None:
-        return ""
+        few = 0 < complete < FEWEST_FOR_IMPORTANCES and len(summary.spaces) > 1
+        note = f"Shown from {FEWEST_FOR_IMPORTANCES} complete trials on, of which the study has {complete}."
+        return figure("Parameter importances", note, [], "") if few else ""
     longest = max(summary.importances.values())
     marks = []
     bars = list(summary.importances.items())[:PARAMETERS_SHOWN]
@@ -183,7 +186,6 @@ def importances(summary: StudySummary) -> str:
         marks.append(text(width + 12, y + 15, "<1%" if share < 0.01 else f"{share:.0%}"))
     label = "Parameter importances: " + ", ".join(f"{k} {v:.0%}" for k, v in summary.importances.items())
     content = drawing(36 * len(bars) + 6, label, marks)
-    complete = sum(row.state == "complete" for row in summary.trials)
     note = f"What sets the best apart (PED-ANOVA, {complete} complete trials)."
     note += " From so few, a hint at most." if complete < 20 else ""
     left = len(summary.importances) - len(bars)

@@ -13,6 +13,7 @@ import yaml
 from medbot_exp import rundir
 from medbot_exp.config import RunConfig, TrackingName
 from medbot_exp.data.leaks import Audit, audit
+from medbot_exp.data.sources import check_file
 from medbot_exp.device import choose_dtype, choose_precision, find_device, refuse_lacking, refuse_unfit
 from medbot_exp.errors import Interrupted, RunDirectoryError
 from medbot_exp.evaluation.examine import longest, plain
@@ -21,14 +22,14 @@ from medbot_exp.evaluation.measure import Answers, Examiner, compared
 from medbot_exp.evaluation.paper import Paper, read_papers, read_tests
 from medbot_exp.evaluation.vllm import Server, Vllm, answered_by_vllm, refuse_without_vllm
 from medbot_exp.lora import check_finite, check_fits, restore, saved_digest
-from medbot_exp.model import Located, Outline, generation_config, locate, outline
-from medbot_exp.processes import ALONE
+from medbot_exp.model import Located, Outline, check_paths, generation_config, locate, outline
+from medbot_exp.processes import ALONE, refuse
 from medbot_exp.report.console import stdout_console
 from medbot_exp.report.evaluation import print_evaluation
 from medbot_exp.rundir import base_of
 from medbot_exp.tasks.leak_gate import asked_of, told_of, worked_audit
 from medbot_exp.tasks.phases import papers_with_room
-from medbot_exp.tasks.start import base_identity, benchmarks_told, quiet_libraries, refuse_conflicts
+from medbot_exp.tasks.start import base_identity, benchmarks_told, quiet_libraries
 from medbot_exp.tasks.subject import Subject, subject_of
 from medbot_exp.tracking import manifest
 from medbot_exp.tracking.record import Mirror, Record, finite
@@ -108,7 +109,9 @@ def run(config: RunConfig, directory: rundir.RunDirectory, hydra_files: rundir.H
         Interrupted: the user stopped it; the answers so far are kept.
     """
     subject = subject_of(config, directory, hydra_files)
-    refuse_conflicts(subject.config, ALONE)
+    refuse(subject.config, ALONE)
+    check_paths(subject.config.model)
+    check_file(subject.config.data)
     refuse_lacking(subject.config)
     refuse_without_vllm(subject.config.benchmark)
     tracking = subject.config.tracking

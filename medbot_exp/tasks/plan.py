@@ -10,20 +10,21 @@ from rich import box
 from rich.table import Table
 
 from medbot_exp.config import BackendName, Quantization, RunConfig, Sharding
+from medbot_exp.data.sources import check_file
 from medbot_exp.device import find_device, needed_packages, needs, refuse_lacking, refuse_unfit
 from medbot_exp.errors import ConfigError
 from medbot_exp.lora import refuse_absent
-from medbot_exp.model import outline
-from medbot_exp.processes import ALONE
+from medbot_exp.model import Outline, check_outline, outline
+from medbot_exp.processes import ALONE, refuse
 from medbot_exp.report.console import print_facts, stdout_console
 from medbot_exp.report.progress import duration, plural
 from medbot_exp.rundir import HydraFiles
 from medbot_exp.tasks.memory_plan import MemoryPlan, plan_elsewhere, plan_memory, precision_elsewhere
-from medbot_exp.tasks.start import Tokenized, quiet_libraries, read_questions, refuse_conflicts, tokenized
+from medbot_exp.tasks.start import Tokenized, quiet_libraries, read_questions, tokenized
 from medbot_exp.training import backend, footprint
-from medbot_exp.training.allocator import keep_freed_memory
+from medbot_exp.training.allocator import free_host_bytes, keep_freed_memory
 from medbot_exp.training.footprint import GIB
-from medbot_exp.training.rehearsal import Pace, rehearse
+from medbot_exp.training.rehearsal import Pace, rehearse, taken
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +61,9 @@ def run(config: RunConfig, hydra_files: HydraFiles) -> None:
         MedbotError: the user can mend it, as for a run of `config`.
     """
     refuse_unplanned(config)
-    refuse_conflicts(config, ALONE)
+    refuse(config, ALONE)
+    check_outline(config.model)
+    check_file(config.data)
     device = find_device()
     elsewhere = device.type != "cuda" and bool(needs(config))
     cache_dir = Path(config.cache_dir).expanduser()
@@ -81,9 +84,12 @@ def run(config: RunConfig, hydra_files: HydraFiles) -> None:
     )
     if memory is not None:
         refuse_absent(list(memory.model.linears), config.lora)
+    untimed = why_untimed(config, elsewhere, memory) or too_large_to_time(config, outlined, rows, memory)
     pace = None
-    if config.task.rehearse and not elsewhere and (memory is None or memory.fits()):
-        log.info("timing a few steps of a model with few of its layers")
+    if untimed is None:
+        log.info(
+            "timing a few steps of a model with few of its layers, maybe for minutes: task.rehearse=false does not"
+        )
         pace = rehearse(config, outlined, rows.train, rows.held_out, device)
     course = course_of(config, rows)
     console = stdout_console()
@@ -91,7 +97,7 @@ def run(config: RunConfig, hydra_files: HydraFiles) -> None:
         console.print()
         console.print(memory_table(memory))
     told = facts(config, rows, course, memory, machine_of(config, device, elsewhere))
-    told["time"] = time_told(course, pace) if pace is not None else f"not timed: {why_untimed(config, elsewhere)}"
+    told["time"] = f"not timed: {untimed}" if pace is None else time_told(course, pace)
     if elsewhere:
         told["needs"] = f"a CUDA GPU, and installed there: {', '.join(planned_packages(config))}"
     print_facts(console, told | {"to train": hydra_files.command(without=("task=", "task."))})
@@ -188,11 +194,26 @@ def facts(config: RunConfig, rows: Tokenized, course: Course, memory: MemoryPlan
     return told
 
 
-def why_untimed(config: RunConfig, elsewhere: bool) -> str:
-    """Why there is no pace."""
+def why_untimed(config: RunConfig, elsewhere: bool, memory: MemoryPlan | None) -> str | None:
+    """Why there is to be no pace; None where there can be one."""
     if elsewhere:
         return "it needs a CUDA GPU, and this machine has none"
-    return "it does not fit" if config.task.rehearse else "task.rehearse=false"
+    if not config.task.rehearse:
+        return "task.rehearse=false"
+    return None if memory is None or memory.fits() else "it does not fit"
+
+
+def too_large_to_time(config: RunConfig, outlined: Outline, rows: Tokenized, memory: MemoryPlan | None) -> str | None:
+    """Why few of the layers do not fit either, on a CPU or on the way to a GPU; None where they do, or nobody knows."""
+    if memory is None:
+        return None
+    needed = taken(config, outlined, rows.train, rows.held_out, memory.setting)
+    for what, size, free in (("the GPU's", needed.gpu, memory.free), ("the machine's", needed.host, free_host_bytes())):
+        if free is not None and size > free:
+            return (
+                f"a model with few of its layers takes up to {amount(size)} of {what} memory, {amount(free)} are free"
+            )
+    return None
 
 
 def time_told(course: Course, pace: Pace) -> str:

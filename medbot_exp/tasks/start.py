@@ -78,7 +78,9 @@ def gather(config: RunConfig, processes: Processes) -> Inputs:
     Raises:
         MedbotError: a package, a device, a key, a file or a row that the run would miss later.
     """
-    refuse_conflicts(config, processes)
+    refuse(config, processes)
+    check_paths(config.model)
+    sources.check_file(config.data)
     refuse_lacking(config)
     watched = processes.first and config.tracking.name is TrackingName.wandb
     mode = decide_mode(config.tracking) if watched else None
@@ -87,13 +89,6 @@ def gather(config: RunConfig, processes: Processes) -> Inputs:
     with processes.local_first():
         passed, papers = read_questions(config)
     return Inputs(passed, papers, device, mode)
-
-
-def refuse_conflicts(config: RunConfig, processes: Processes) -> None:
-    """Raise a MedbotError for what `config` asks for that does not go together, or a path that leads nowhere."""
-    refuse(config, processes)
-    check_paths(config.model)
-    sources.check_file(config.data)
 
 
 def read_questions(config: RunConfig) -> tuple[Passed, list[Paper]]:

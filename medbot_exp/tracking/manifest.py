@@ -36,6 +36,14 @@ PACKAGES = (
 )
 
 
+# What a resumption must find as it was, by `fingerprint`'s names.
+RESUMED_ON = {
+    "version": "the files of the model",
+    "train": "the rows to train on, as prompt and tokenizer make them,",
+    "validation": "the held-out rows, as prompt and tokenizer make them,",
+}
+
+
 def write(directory: RunDirectory, contents: Mapping[str, Any]) -> dict[str, Any]:
     """Write manifest.json with this process's environment and `contents`; what it holds now.
 
@@ -48,12 +56,12 @@ def write(directory: RunDirectory, contents: Mapping[str, Any]) -> dict[str, Any
     """
     if directory.manifest.is_file():
         manifest = json.loads(directory.manifest.read_text(encoding="utf-8"))
-        for name in ("version", "train", "validation"):
+        for name, told in RESUMED_ON.items():
             old, new = fingerprint(manifest, name), fingerprint(contents, name)
             if old != new:
                 raise RunDirectoryError(
-                    f"a run is resumed on the model and the rows that it began with, but {name} was {old} in "
-                    f"{directory.manifest} and is {new} now; restore the files, or start a new run"
+                    f"a run is resumed on the model and the rows that it began with, but {told} are others now "
+                    f"({old[:12]} in {directory.manifest}, now {new[:12]}); restore them, or start a new run"
                 )
         manifest["resumed"] = [*manifest.get("resumed", []), environment()]
     else:

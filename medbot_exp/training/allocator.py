@@ -1,9 +1,11 @@
-"""Memory of the training process: what it took at most, and keeping what the allocator was given."""
+"""Memory of the training process: what is left for it, what it took at most, keeping what the allocator was given."""
 
 import ctypes
 import logging
 import resource
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 log = logging.getLogger(__name__)
@@ -11,6 +13,12 @@ log = logging.getLogger(__name__)
 # glibc's mallopt(3) parameters.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 LIMIT_BYTES = 2**31 - 1  # mallopt takes an int
+# What a container may use and what it uses, by cgroups v2 and v1, and what of that is files that make room.
+CGROUP = Path("/sys/fs/cgroup")
+CGROUP_FILES = (
+    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
+)
 
 
 def keep_freed_memory() -> None:
@@ -24,6 +32,19 @@ def keep_freed_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None or not (mallopt(M_MMAP_THRESHOLD, LIMIT_BYTES) and mallopt(M_TRIM_THRESHOLD, LIMIT_BYTES)):
         log.debug("the C library keeps its own allocation thresholds")
+
+
+def free_host_bytes() -> float:
+    """Bytes of the machine's memory that are left, or of what its container may use."""
+    import psutil
+
+    free = float(psutil.virtual_memory().available)
+    for limit, used, statistics, files in CGROUP_FILES:
+        with suppress(OSError, ValueError, KeyError):  # none of that kind, or one without a limit
+            lines = (CGROUP / statistics).read_text().splitlines()
+            cached = int(dict(line.split() for line in lines)[files])
+            free = min(free, int((CGROUP / limit).read_text()) - int((CGROUP / used).read_text()) + cached)
+    return free
 
 
 def peak_memory_gib(device: Any) -> float:

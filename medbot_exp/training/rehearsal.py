@@ -23,14 +23,19 @@ from medbot_exp.evaluation.score import held_out_loss
 from medbot_exp.model import Located, Outline
 from medbot_exp.rundir import RunDirectory
 from medbot_exp.tracking.record import Mirror, Record
-from medbot_exp.training import backend, kernels
+from medbot_exp.training import backend, footprint, kernels
+from medbot_exp.training.footprint import Longest, Setting
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PretrainedConfig
 
 LAYERS = (2, 6)
 STEPS = 6
 WARM_UP = 2  # steps that compile and choose kernels
+# What processes on a CPU took at most, Llamas of 768 and 1,024 dimensions: the tensors of a step this many times, as
+# what is freed is kept, and this many times the logits of its rows.
+CPU_TRAINING, CPU_LOGITS = 2, 10
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,14 @@ class Pace:
 
     step: float
     held_out: float
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Bytes of the GPU, and of the machine's memory."""
+
+    gpu: float
+    host: float
 
 
 class Stopwatch:
@@ -81,6 +94,20 @@ def rehearse(
     )
 
 
+def taken(
+    config: RunConfig, outlined: Outline, rows: TokenizedRows, held_out: TokenizedRows, setting: Setting
+) -> Taken:
+    """The memory that `rehearse` takes itself: that of a training of its larger model on the rows that are timed."""
+    some, few = timed_rows(config, rows, held_out)
+    model = footprint.transformer(shallow(outlined.config, max(LAYERS)))
+    parts = footprint.estimate(config, model, Longest(longest(some), longest(few)), setting)
+    if setting.cuda:
+        return Taken(gpu=parts.total(), host=float(model.parameters * setting.weight_bytes))
+    logits = 4 * model.vocab_size * config.trainer.batch_size * longest(some)
+    training = CPU_TRAINING * sum(parts.training.values()) + CPU_LOGITS * logits
+    return Taken(gpu=0, host=sum(parts.resident.values()) + max(training, parts.evaluation))
+
+
 def extrapolated(seconds: list[float], layers: int) -> float:
     """Seconds with `layers` layers, from those with LAYERS; a layer that seems to cost nothing costs nothing."""
     (few, more), (fewer, larger) = LAYERS, seconds
@@ -99,8 +126,7 @@ def pace_of(
     from medbot_exp.training.arguments import training_arguments
     from medbot_exp.training.solo import Training, train
 
-    per_step = config.trainer.batch_size * config.trainer.gradient_accumulation_steps
-    some, few = typical(rows, per_step), typical(held_out, config.trainer.eval_batch_size)
+    some, few = timed_rows(config, rows, held_out)
     precision = choose_precision(config.trainer.precision, device)
     stopwatch = Stopwatch()
     with scratch_below(Path(config.cache_dir).expanduser()) as folder, quietly():
@@ -167,16 +193,28 @@ def write_model(outlined: Outline, layers: int, directory: Path, device: "torch.
     import torch
     from transformers import AutoModelForCausalLM
 
-    shape = deepcopy(outlined.config)
-    text = shape.get_text_config()
-    text.num_hidden_layers = layers
-    if getattr(text, "layer_types", None):
-        text.layer_types = text.layer_types[:layers]
+    shape = shallow(outlined.config, layers)
     shape.dtype = torch.bfloat16
     with torch.random.fork_rng(), torch.device(device):
         model = AutoModelForCausalLM.from_config(shape, dtype=torch.bfloat16)
     model.save_pretrained(directory)
     outlined.tokenizer.save_pretrained(directory)
+
+
+def shallow(config: "PretrainedConfig", layers: int) -> "PretrainedConfig":
+    """`config` with so many layers."""
+    shape = deepcopy(config)
+    text = shape.get_text_config()
+    text.num_hidden_layers = layers
+    if getattr(text, "layer_types", None):
+        text.layer_types = text.layer_types[:layers]
+    return shape
+
+
+def timed_rows(config: RunConfig, rows: TokenizedRows, held_out: TokenizedRows) -> tuple[TokenizedRows, TokenizedRows]:
+    """Those of a step, and those of a batch of the held-out loss."""
+    per_step = config.trainer.batch_size * config.trainer.gradient_accumulation_steps
+    return typical(rows, per_step), typical(held_out, config.trainer.eval_batch_size)
 
 
 def typical(rows: TokenizedRows, count: int) -> TokenizedRows:
@@ -188,6 +226,11 @@ def typical(rows: TokenizedRows, count: int) -> TokenizedRows:
         "completion_mask": [rows.completion_mask[index] for index in chosen],
     }
     return TokenizedRows(**parts, dropped=0, shortened=0, from_cache=False)
+
+
+def longest(rows: TokenizedRows) -> int:
+    """Tokens of the longest of `rows`."""
+    return max(map(len, rows.input_ids))
 
 
 def tokens(rows: TokenizedRows) -> int:

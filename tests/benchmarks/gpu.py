@@ -6,6 +6,7 @@ AdamW, gradient checkpointing. Weights are random, of the true shapes: they serv
 GPU, bitsandbytes, and Unsloth unless --only=peft; with --gpus it compares backend=peft with itself, and no bare script.
 
 usage: python tests/benchmarks/gpu.py [--shape 8b] [--cases nf4:2x768,none:8x768] [--steps 12] [--only unsloth,peft]
+       python tests/benchmarks/gpu.py --rounds 3 --only unsloth      every other time the plain script goes first
        python tests/benchmarks/gpu.py --gpus 2 --cases none:8x768
        python tests/benchmarks/gpu.py --plan --only peft --cases none:8x768     beside what task=plan says
 """
@@ -225,6 +226,31 @@ def compare_gpus(gpus: int, case: str, *asked: Any) -> None:
         print(f"| {case} | {count} | {step:.3f} | {rate:,.0f} | {found['losses'][-1]:.4f} |", flush=True)
 
 
+def compare_libraries(library: str, rounds: int, case: str, *asked: Any) -> None:
+    """Print our run and the plain script's, `rounds` times in turns, and ours by theirs."""
+    pair = [(f"backend={library}", ours), (f"{library} alone", bare)]
+    steps: dict[str, list[float]] = {name: [] for name, _ in pair}
+    for turn in range(rounds):
+        for name, measure in pair if turn % 2 == 0 else reversed(pair):
+            try:
+                found = measure(library, *asked)
+            except RuntimeError as error:
+                print(f"{case}, {name}: {error}", file=sys.stderr, flush=True)
+                continue
+            step = statistics.median(found["seconds"][WARM_UP:])
+            steps[name].append(step)
+            *_, batch, tokens, _ = asked
+            print(
+                f"| {case} | {name} | {step:.3f} | {batch * tokens / step:,.0f} "
+                f"| {found['peak_memory_gib']:.2f} | {found.get('planned_gib', '-')} | {found['start_up']:.1f} "
+                f"| {found['losses'][-1]:.4f} |",
+                flush=True,
+            )
+    if rounds > 1 and all(steps.values()):
+        mine, theirs = (statistics.median(each) for each in steps.values())
+        print(f"| {case} | {library}, medians of {rounds} | {mine / theirs:.2f} times | | | | | |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=SHAPES, default="8b")
@@ -232,6 +258,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--only", default="unsloth,peft")
     parser.add_argument("--gpus", type=int, default=1, help="more: compare backend=peft on them with one of them")
+    parser.add_argument("--rounds", type=int, default=1, help="how often each is run, in turns; ratios are of medians")
     parser.add_argument("--plan", action="store_true", help="what task=plan says of our runs, too")
     parser.add_argument("--prepare", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -256,19 +283,7 @@ def main() -> None:
                 compare_gpus(options.gpus, f"{options.shape} {case}", *asked)
                 continue
             for library in options.only.split(","):
-                for name, measure in ((f"backend={library}", ours), (f"{library} alone", bare)):
-                    try:
-                        found = measure(library, *asked)
-                    except RuntimeError as error:
-                        print(f"{case}, {name}: {error}", file=sys.stderr, flush=True)
-                        continue
-                    step = statistics.median(found["seconds"][WARM_UP:])
-                    print(
-                        f"| {options.shape} {case} | {name} | {step:.3f} | {batch * tokens / step:,.0f} "
-                        f"| {found['peak_memory_gib']:.2f} | {found.get('planned_gib', '-')} | {found['start_up']:.1f} "
-                        f"| {found['losses'][-1]:.4f} |",
-                        flush=True,
-                    )
+                compare_libraries(library, options.rounds, f"{options.shape} {case}", *asked)
                 if options.plan:
                     print(f"{options.shape} {case}, backend={library}, {planned_step(library, *asked)}", flush=True)
 

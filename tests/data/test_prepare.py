@@ -129,10 +129,12 @@ def test_error_names_the_row_and_both_lengths(rows_of, length):
 
 
 @pytest.mark.parametrize("policy", [Truncation.drop, Truncation.shorten_reasoning], ids=lambda policy: policy.name)
-def test_rows_that_are_all_too_long_end_the_run(rows_of, policy):
+def test_rows_that_are_all_too_long_end_the_run(rows_of, length, policy):
     for _ in range(2):  # from the cache too
-        with pytest.raises(DataError, match="model.max_length=100 tokens left none of 2"):
+        with pytest.raises(DataError, match="model.max_length=100 tokens left none of 2") as caught:
             rows_of([HUGE, HUGE], policy=policy, max_length=100)
+        assert f"The shortest has {length(HUGE)}: raise model.max_length" in str(caught.value)
+        assert ("or use data.on_too_long=" in str(caught.value)) is (policy is Truncation.drop)
 
 
 def test_second_time_comes_from_the_cache(rows_of, tmp_path):

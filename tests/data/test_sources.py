@@ -218,6 +218,20 @@ def test_rows_marked_validation_are_held_out_and_no_others(data):
     assert [example.question for example in split.train] == ["Why, exactly?", "q3"]
 
 
+def test_number_to_hold_out_that_a_column_overrules_is_told(data, caplog):
+    rows = [row | {"split": part} for row, part in zip(ROWS, ["train", "validation", "train", "test"], strict=True)]
+    with caplog.at_level("INFO"):
+        split = sources.load(data(rows, columns={"split": "split"}, validation=2))
+    assert len(split.validation) == 1
+    assert "column 'split' says which rows are held out: data.validation=2 does not apply" in caplog.text
+
+
+def test_part_that_a_limit_left_empty_is_told_with_the_limit(data):
+    rows = [row | {"split": part} for row, part in zip(ROWS, ["train", "train", "train", "validation"], strict=True)]
+    with pytest.raises(DataError, match="3 to train on and 0 held out; change data.limit, or the values of column 'sp"):
+        sources.load(data(rows, columns={"split": "split"}, validation=None, limit=3))
+
+
 def test_split_of_another_name_is_refused(data):
     rows = [row | {"split": part} for row, part in zip(ROWS, ["train", "validation", "train", "dev"], strict=True)]
     with pytest.raises(DataError, match="train, validation, test, but row 4 has 'dev'"):

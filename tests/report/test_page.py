@@ -142,6 +142,14 @@ def test_page_tells_states_best_and_command():
     assert "keeps the constraints" in page(STUDIES["infeasible"], {}, None)
 
 
+@pytest.mark.parametrize(("complete", "told"), [(1, True), (3, True), (4, False), (0, False)])
+def test_importances_that_few_trials_cannot_show_are_told(complete, told):
+    rows = [row(index, index, params={"lr": 0.1}) for index in range(complete)]
+    spaces = {"lr": Space(1e-5, 1), "r": Space(1, 64, whole=True)}
+    text = page(summary([*rows, row(9, 9.0, state="pruned")], spaces=spaces), {}, None)
+    assert (f"Shown from 4 complete trials on, of which the study has {complete}." in text) is told
+
+
 def test_a_trial_that_was_tried_again_says_why_apart_from_those_that_failed_for_good():
     rows = [
         row(0, state="retried", reason="killed by SIGKILL"),

@@ -68,11 +68,32 @@ def test_plan_for_a_gpu_that_is_elsewhere_says_the_memory_alone(told, tmp_path, 
     assert "fits" not in lines
 
 
+def test_model_without_weights_is_planned_as_the_one_that_has_them(told, tmp_path, compose):
+    loaded = load(compose("model=tiny").model, tmp_path, torch.device("cpu"))
+    loaded.model.save_pretrained(tmp_path / "model")
+    byte_tokenizer().save_pretrained(tmp_path / "model")
+    words = ("model=directory", f"model.path={tmp_path / 'model'}", *SMALL[1:])
+    whole = told(*words, "task.rehearse=false")
+    (tmp_path / "model" / "model.safetensors").unlink()
+    assert told(*words, "task.rehearse=false") == whole
+    assert told(*words)["time"].startswith("about ")
+
+
 def test_flash_attention_is_planned_for_a_gpu_that_is_elsewhere(told):
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     lines = told(*SMALL, "model.attention=flash_attention_2")
     assert "on a CUDA GPU" in lines["run"] and lines["time"].startswith("not timed: it needs a CUDA GPU")
+
+
+def test_few_layers_that_do_not_fit_themselves_are_not_timed(told):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    lines = told(*SMALL, "trainer.batch_size=1000000")  # of about 300 tokens each: terabytes
+    few = (
+        r"not timed: a model with few of its layers takes up to [\d.]+ GiB of the machine's memory, [\d.]+ GiB are free"
+    )
+    assert re.fullmatch(few, lines["time"])
 
 
 def test_plan_without_a_rehearsal_is_of_memory_and_steps(told):
