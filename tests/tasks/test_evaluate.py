@@ -286,6 +286,15 @@ def test_rows_that_have_changed_are_not_held_against_it(run_of, evaluated, tmp_p
     assert medqa["tuned"]["eval/medqa/clean/n"] == 0
 
 
+def test_run_is_evaluated_where_the_file_of_its_rows_is_gone(run_of, evaluated, tmp_path, caplog):
+    rows = "".join(json.dumps({"question": f"Q {n}?", "reasoning": "r", "answer": "a"}) + "\n" for n in range(20))
+    (tmp_path / "rows.jsonl").write_text(rows)
+    run = run_of("data=file", f"data.path={tmp_path}/rows.jsonl", "data.validation=0.2")
+    (tmp_path / "rows.jsonl").unlink()
+    evaluated(run)
+    assert "are not held against the benchmarks: `data.path` must name a file, but there is none at" in caplog.text
+
+
 def test_rows_that_its_prompt_shows_must_be_there(run_of, evaluated):
     run = run_of("prompt.shots=1", "model.max_length=4096")
     evaluated(run)
