@@ -22,6 +22,13 @@ class TaskName(Enum):
     evaluate = "evaluate"
 
 
+class PlannedDevice(Enum):
+    """What a plan is about; auto: this machine's, or a CUDA GPU where the run needs one."""
+
+    auto = "auto"
+    cuda = "cuda"
+
+
 class ModelKind(Enum):
     wheel = "wheel"
     random = "random"
@@ -192,11 +199,13 @@ class TaskConfig:
 
     Attributes:
         rehearse: time a few steps; for task=plan alone.
+        device: what the run is planned for; for task=plan alone.
         run: the directory of the run that is evaluated; null for the base model. For task=evaluate alone.
     """
 
     name: TaskName
     rehearse: bool | None
+    device: PlannedDevice | None
     run: str | None
 
 

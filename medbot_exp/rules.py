@@ -159,6 +159,12 @@ def faults_of(config: RunConfig) -> list[str]:
             "leave it out, or use task=plan",
         ),
         Rule(
+            "`task.device` must be auto or cuda for task=plan, and is for nothing else",
+            (config.task.name is TaskName.plan) == (config.task.device is not None),
+            {"task": config.task.name.name, "task.device": getattr(config.task.device, "name", None)},
+            "leave it out, or use task=plan",
+        ),
+        Rule(
             "`task.run` is for task=evaluate",
             config.task.run is None or config.task.name is TaskName.evaluate,
             {"task": config.task.name.name, "task.run": config.task.run},

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
-from medbot_exp.config import BackendName, Quantization, RunConfig, Sharding
+from medbot_exp.config import BackendName, PlannedDevice, Quantization, RunConfig, Sharding
 from medbot_exp.data.sources import check_file
 from medbot_exp.device import find_device, needed_packages, needs, refuse_lacking, refuse_unfit
 from medbot_exp.errors import ConfigError
@@ -55,7 +55,8 @@ class Course:
 def run(config: RunConfig, hydra_files: HydraFiles) -> None:
     """Print the plan of a run of `config`.
 
-    Where the run needs a GPU and this machine has none, the memory is planned all the same, and the time is not.
+    For a GPU that this machine does not have, or where one is asked for by `task.device`, the memory is planned all the
+    same, and the time is not.
 
     Raises:
         MedbotError: the user can mend it, as for a run of `config`.
@@ -65,7 +66,7 @@ def run(config: RunConfig, hydra_files: HydraFiles) -> None:
     check_outline(config.model)
     check_file(config.data)
     device = find_device()
-    elsewhere = device.type != "cuda" and bool(needs(config))
+    elsewhere = config.task.device is PlannedDevice.cuda or (device.type != "cuda" and bool(needs(config)))
     cache_dir = Path(config.cache_dir).expanduser()
     if not elsewhere:
         refuse_lacking(config)
@@ -196,6 +197,8 @@ def facts(config: RunConfig, rows: Tokenized, course: Course, memory: MemoryPlan
 
 def why_untimed(config: RunConfig, elsewhere: bool, memory: MemoryPlan | None) -> str | None:
     """Why there is to be no pace; None where there can be one."""
+    if config.task.device is PlannedDevice.cuda:
+        return "task.device=cuda is about a GPU elsewhere"
     if elsewhere:
         return "it needs a CUDA GPU, and this machine has none"
     if not config.task.rehearse:

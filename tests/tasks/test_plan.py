@@ -68,6 +68,14 @@ def test_plan_for_a_gpu_that_is_elsewhere_says_the_memory_alone(told, tmp_path, 
     assert "fits" not in lines
 
 
+def test_plan_for_a_gpu_can_be_had_on_any_machine(told):
+    lines = told(*SMALL, "task.device=cuda")
+    assert lines["run"] == "tiny: backend=peft, on a CUDA GPU with bf16 and Liger's kernels"
+    assert lines["weights (16 bits)"] and "workspace (of matrix products)" in lines and "fits" not in lines
+    assert lines["time"] == "not timed: task.device=cuda is about a GPU elsewhere"
+    assert "needs" in lines and "task." not in lines["to train"]
+
+
 def test_model_without_weights_is_planned_as_the_one_that_has_them(told, tmp_path, compose):
     loaded = load(compose("model=tiny").model, tmp_path, torch.device("cpu"))
     loaded.model.save_pretrained(tmp_path / "model")
