@@ -231,6 +231,7 @@ class ArchitectureConfig:
     num_attention_heads: int
     num_key_value_heads: int
     vocab_size: int
+    max_position_embeddings: int
 
 
 @dataclass

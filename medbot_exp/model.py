@@ -7,7 +7,7 @@ with a local directory (or an architecture to fill with random numbers), and `lo
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from medbot_exp.config import ArchitectureConfig, ModelConfig, ModelKind, Quantization
 from medbot_exp.device import choose_dtype
 from medbot_exp.digest import model_digest
-from medbot_exp.embedded import check_wheel, convert_wheel
-from medbot_exp.errors import ModelError, first_line, resource_error, storage_error
+from medbot_exp.embedded import check_wheel, convert_wheel, converted
+from medbot_exp.errors import ConfigError, ModelError, first_line, resource_error, storage_error
 from medbot_exp.padding import check_padding, set_pad_token
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def outline(config: ModelConfig, cache_dir: Path) -> Outline:
 
     Raises:
         ModelError: they cannot be found, fetched or read.
+        ConfigError: rows may be longer than the model is made for.
     """
     if config.path is None and config.kind is ModelKind.random:
         assert config.architecture is not None
@@ -80,6 +81,7 @@ def outline(config: ModelConfig, cache_dir: Path) -> Outline:
     else:
         directory = directory_of(config, cache_dir, OUTLINE_PATTERNS)
         tokenizer, shape = read_tokenizer(directory), read_config(directory)
+        refuse_too_long(config, positions_of(shape.get_text_config().to_dict()))
     refuse_unembedded(len(tokenizer), shape.get_text_config().vocab_size, config.path or config.repo or config.name)
     set_pad_token(tokenizer, config)
     return Outline(tokenizer, shape)
@@ -134,6 +136,58 @@ def check_outline(config: ModelConfig) -> None:
         check_tokenizer(directory, config)
     elif config.wheel is not None and config.wheel.path is not None:
         check_wheel(Path(config.wheel.path).expanduser())
+
+
+def check_length(config: ModelConfig, cache_dir: Path) -> None:
+    """Raise a ConfigError where rows may be longer than the model is made for, as far as its config.json is here."""
+    path = config_file(config, cache_dir)
+    if path is not None and path.is_file():
+        shape = read_object(path)
+        refuse_too_long(config, positions_of(shape.get("text_config") or shape))
+
+
+def config_file(config: ModelConfig, cache_dir: Path) -> Path | None:
+    """Where the config.json of a model that is read from files would be; nothing is fetched."""
+    if config.path is not None:
+        return Path(config.path).expanduser() / "config.json"
+    if config.wheel is not None and config.kind is ModelKind.wheel:
+        return converted(config.wheel, cache_dir) / "config.json"
+    if config.repo is None or config.kind is not ModelKind.hub:
+        return None
+    import huggingface_hub
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        cached = huggingface_hub.try_to_load_from_cache(config.repo, "config.json", revision=config.revision)
+    except HFValidationError:  # told by `from_hub`
+        return None
+    return Path(cached) if isinstance(cached, str) else None
+
+
+def positions_of(shape: Mapping[str, Any]) -> int | None:
+    """The most tokens that a model of the values of config.json is made for; None where they set no bound.
+
+    A factor of its rotary embeddings (YaRN and others) stretches the length that it was first trained with.
+    """
+    most = shape.get("max_position_embeddings") or shape.get("n_positions")
+    if not isinstance(most, int) or most < 1:
+        return None
+    rotary = shape.get("rope_parameters") or shape.get("rope_scaling") or {}
+    stretched = [
+        int(kind["factor"] * (kind.get("original_max_position_embeddings") or most))
+        for kind in (rotary, *rotary.values())  # a model with layers of several kinds has one for each
+        if isinstance(kind, dict) and isinstance(kind.get("factor"), int | float)
+    ]
+    return max(most, *stretched, 0)
+
+
+def refuse_too_long(config: ModelConfig, positions: int | None) -> None:
+    """Raise a ConfigError where rows may have more tokens than the `positions` that the model is made for."""
+    if positions is not None and config.max_length > positions:
+        raise ConfigError(
+            f"rows must be no longer than the model is made for, {positions} tokens by its config.json "
+            f"(max_position_embeddings), but got model.max_length={config.max_length}; use model.max_length={positions}"
+        )
 
 
 def locate(config: ModelConfig, cache_dir: Path) -> Located:

@@ -192,6 +192,14 @@ def model_rules(model: ModelConfig) -> Iterator[Rule]:
         {"model.max_length": model.max_length},
         "it counts tokens: try 1024",
     )
+    made_here = model.architecture if model.kind is ModelKind.random and model.path is None else None
+    positions = model.max_length if made_here is None else made_here.max_position_embeddings
+    yield Rule(
+        "rows must be no longer than the model is made for",
+        model.max_length <= positions,
+        {"model.max_length": model.max_length, "model.architecture.max_position_embeddings": positions},
+        f"use model.max_length={positions}, or model.architecture.max_position_embeddings={model.max_length}",
+    )
     source, start = {
         ModelKind.wheel: ("wheel", "smollm2_135m"),
         ModelKind.random: ("architecture", "tiny"),

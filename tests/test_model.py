@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from medbot_exp import digest
 from medbot_exp.config import ArchitectureConfig, Dtype, ModelConfig, conf_directory
 from medbot_exp.errors import ModelError
-from medbot_exp.model import Loaded, byte_tokenizer, check_paths, digest_meanwhile, load
+from medbot_exp.model import Loaded, byte_tokenizer, check_paths, digest_meanwhile, load, positions_of
 
 CPU = torch.device("cpu")
 TEXT = "Hämoglobin 12 µg/dl, don't stop ."
@@ -112,6 +112,35 @@ class TestTiny:
     def test_impossible_architecture_is_a_model_error(self, tmp_path):
         with pytest.raises(ModelError, match="attention heads"):
             load(model_config("tiny", architecture=architecture(num_attention_heads=5)), tmp_path, CPU)
+
+
+@pytest.mark.parametrize(
+    "shape, positions",
+    [
+        ({"max_position_embeddings": 4096}, 4096),
+        ({"n_positions": 1024}, 1024),
+        ({"hidden_size": 64}, None),
+        # Llama 3.1, Qwen2.5 with YaRN as its model card has it, Vicuna 1.5 16k, Phi-3 mini 128k.
+        (
+            {
+                "max_position_embeddings": 131072,
+                "rope_scaling": {"factor": 8.0, "original_max_position_embeddings": 8192, "rope_type": "llama3"},
+            },
+            131072,
+        ),
+        (
+            {
+                "max_position_embeddings": 32768,
+                "rope_scaling": {"factor": 4.0, "original_max_position_embeddings": 32768, "type": "yarn"},
+            },
+            131072,
+        ),
+        ({"max_position_embeddings": 4096, "rope_scaling": {"factor": 4.0, "type": "linear"}}, 16384),
+        ({"max_position_embeddings": 131072, "rope_scaling": {"long_factor": [1.0], "type": "longrope"}}, 131072),
+    ],
+)
+def test_length_that_a_model_is_made_for_is_read_from_its_config(shape, positions):
+    assert positions_of(shape) == positions
 
 
 class TestByteTokenizer:

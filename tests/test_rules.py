@@ -4,7 +4,16 @@ import re
 
 import pytest
 
-from medbot_exp.config import Attention, BackendName, Dtype, LoraInit, ModelKind, Precision, Quantization
+from medbot_exp.config import (
+    ArchitectureConfig,
+    Attention,
+    BackendName,
+    Dtype,
+    LoraInit,
+    ModelKind,
+    Precision,
+    Quantization,
+)
 from medbot_exp.errors import ConfigError
 from medbot_exp.rules import faults_of
 
@@ -72,6 +81,11 @@ BROKEN_RULES = [
     ({"tracking.project": ""}, "tracking.project=''", "give a value"),
     ({"trainer.logging_steps": 4}, "trainer.checkpoint_steps=5 trainer.logging_steps=4", "trainer.checkpoint_steps=8"),
     ({"data.columns.reasoning": None}, "data.columns.reasoning=null", "prompt=direct"),
+    (
+        {"model.kind": ModelKind.random, "model.architecture": ArchitectureConfig(0, 64, 128, 2, 4, 2, 320, 512)},
+        "model.max_length=1024 model.architecture.max_position_embeddings=512",
+        "use model.max_length=512, or model.architecture.max_position_embeddings=1024",
+    ),
     ({"model.max_length": 31}, "model.max_length=31", "1024"),
     ({"model.wheel": None}, "model.wheel=null", "model=smollm2_135m, or add model.path="),
     ({"model.kind": ModelKind.random}, "model.architecture=null", "model=tiny, or add model.path="),

@@ -13,7 +13,7 @@ from medbot_exp.data.sources import check_file
 from medbot_exp.device import find_device, needs, refuse_lacking, refuse_unfit
 from medbot_exp.errors import ConfigError, MedbotError, RunDirectoryError, TrialError, first_line
 from medbot_exp.evaluation.paper import read_papers
-from medbot_exp.model import check_paths
+from medbot_exp.model import check_length, check_paths
 from medbot_exp.processes import ALONE, refuse
 from medbot_exp.rules import typed
 
@@ -49,6 +49,7 @@ def check(points: Sequence[DictConfig]) -> None:
         if config.model not in models:
             models.append(config.model)
             told(check_paths, config.model)
+            told(check_length, config.model, Path(config.cache_dir).expanduser())
         if here and config.benchmark not in benchmarks:  # elsewhere there may be other files, or a network
             benchmarks.append(config.benchmark)
             told(read_papers, config)

@@ -20,7 +20,7 @@ from medbot_exp.evaluation.examine import with_room
 from medbot_exp.evaluation.measure import Exam, Examiner
 from medbot_exp.evaluation.paper import Paper, named
 from medbot_exp.evaluation.score import held_out_metrics
-from medbot_exp.model import Loaded, Outline, digest_meanwhile, locate, outline
+from medbot_exp.model import Loaded, Outline, digest_meanwhile, locate, outline, positions_of
 from medbot_exp.objectives import REPORTED
 from medbot_exp.processes import Processes, share_of
 from medbot_exp.report.console import stderr_console
@@ -127,7 +127,7 @@ def papers_with_room(
     config: RunConfig, papers: Sequence[Paper], shots: Sequence[Example], outlined: Outline
 ) -> list[Paper]:
     """`papers` with the items that the model has room for; errors as of paper.fitting."""
-    positions = getattr(outlined.config.get_text_config(), "max_position_embeddings", None)
+    positions = positions_of(outlined.config.get_text_config().to_dict())
     if positions is None:
         return list(papers)
     fitted = [with_room(paper, config.prompt, shots, outlined.tokenizer, positions) for paper in papers]

@@ -35,6 +35,7 @@ SMALL = (
     "trainer.samples=0",
     "tracking=none",
 )
+LONGER = ("model.max_length=4096", "model.architecture.max_position_embeddings=4096")
 HYDRA = "hydra: {runtime: {config_sources: []}, job: {config_name: config}}"
 
 
@@ -257,7 +258,7 @@ def test_items_that_rows_of_the_training_give_away_are_told(run_of, evaluated, c
 
 
 def test_rows_that_a_base_model_is_shown_are_the_only_ones_that_give_it_anything_away(evaluated, tmp_path, caplog):
-    words = ("model=tiny", "model.max_length=4096", "prompt=direct", "prompt.shots=1", "data.columns.split=null")
+    words = ("model=tiny", *LONGER, "prompt=direct", "prompt.shots=1", "data.columns.split=null")
     evaluated(None, *words, "data.validation=0.1", "benchmark.cases.split=train", "benchmark.cases.limit=null")
     (found,) = (json.loads(path.read_text()) for path in (tmp_path / "new").glob("evaluations/*.json"))
     assert sum(found["leaks"]["rows"].values()) == 1 and found["items"] == 135
@@ -296,7 +297,7 @@ def test_run_is_evaluated_where_the_file_of_its_rows_is_gone(run_of, evaluated, 
 
 
 def test_rows_that_its_prompt_shows_must_be_there(run_of, evaluated):
-    run = run_of("prompt.shots=1", "model.max_length=4096")
+    run = run_of("prompt.shots=1", *LONGER)
     evaluated(run)
     told = json.loads(run.manifest.read_text())
     told["data"]["train"] = "0" * 64

@@ -21,6 +21,7 @@ LARGE = (
     "model=tiny",
     "model.architecture.hidden_size=512",
     "model.architecture.intermediate_size=2048",
+    "model.architecture.max_position_embeddings=4096",
     "model.max_length=4096",
     "tracking=none",
     "benchmark=[]",

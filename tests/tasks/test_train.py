@@ -11,10 +11,12 @@ import sys
 import time
 
 import pytest
+import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from medbot_exp.errors import ConfigError, DataError, DivergenceError, Interrupted, MedbotError, RunDirectoryError
 from medbot_exp.evaluation.paper import read_papers
+from medbot_exp.model import load
 from medbot_exp.rundir import HydraFiles, RunDirectory
 from medbot_exp.tasks import train
 from medbot_exp.tracking.record import Mirror, Record
@@ -120,7 +122,8 @@ def test_run_without_benchmark_and_samples_measures_the_loss_alone(run):
 
 @pytest.mark.parametrize("prompt", ["chat", pytest.param("direct", marks=pytest.mark.slow)])
 def test_every_prompt_trains(run, prompt):
-    _, directory = run("run", "tracking=none", f"prompt={prompt}", "prompt.shots=1", "model.max_length=4096")
+    longer = ("model.max_length=4096", "model.architecture.max_position_embeddings=4096")
+    _, directory = run("run", "tracking=none", f"prompt={prompt}", "prompt.shots=1", *longer)
     assert directory.status() == "complete"
 
 
@@ -153,6 +156,16 @@ def test_failure_is_recorded_with_its_reason(run, tmp_path, caplog):
 def test_run_that_cannot_start_leaves_nothing(run, tmp_path, overrides, words):
     with pytest.raises(MedbotError, match=words):
         run("run", "tracking=none", *overrides)
+    assert not (tmp_path / "run").exists()
+
+
+def test_rows_longer_than_the_model_is_made_for_are_refused_before_anything_is_written(run, tmp_path, compose):
+    model = load(compose("model=tiny").model, tmp_path, torch.device("cpu"))
+    model.model.save_pretrained(tmp_path / "model")
+    model.tokenizer.save_pretrained(tmp_path / "model")
+    words = ("tracking=none", "model=directory", f"model.path={tmp_path / 'model'}")
+    with pytest.raises(ConfigError, match=r"2048 tokens .*, but got model.max_length=2049; use model.max_length=2048$"):
+        run("run", *words, "model.max_length=2049")
     assert not (tmp_path / "run").exists()
 
 

@@ -102,7 +102,7 @@ def small_model(tmp_path, run_python_in):
     make = (
         "import torch; from pathlib import Path; from medbot_exp.config import ArchitectureConfig;"
         "from medbot_exp.model import byte_tokenizer, random_llama;"
-        "tokenizer = byte_tokenizer(); shape = ArchitectureConfig(0, 256, 512, 2, 4, 2, 512);"
+        "tokenizer = byte_tokenizer(); shape = ArchitectureConfig(0, 256, 512, 2, 4, 2, 512, 4096);"
         "random_llama(shape, tokenizer, 'sdpa').to(torch.bfloat16).save_pretrained('model');"
         "tokenizer.save_pretrained('model')"
     )
