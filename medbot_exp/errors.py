@@ -93,7 +93,14 @@ STORAGE_TEXTS = (
     "disk I/O error",
 )
 
-MEMORY_TEXTS = ("can't allocate memory", "not enough memory", "CUDA out of memory")
+# By torch, by the operating system as safetensors passes it on, by the C++ library.
+MEMORY_TEXTS = (
+    "can't allocate memory",
+    "not enough memory",
+    "CUDA out of memory",
+    "Cannot allocate memory",
+    "std::bad_alloc",
+)
 
 
 def first_line(error: BaseException | str) -> str:

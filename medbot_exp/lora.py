@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from medbot_exp.config import LoraConfig, LoraInit, is_targeted
+from medbot_exp.config import LoraConfig, LoraInit, RunConfig, is_targeted
 from medbot_exp.errors import ConfigError, ModelError
+from medbot_exp.model import known_linears
 from medbot_exp.override_text import equal
 
 if TYPE_CHECKING:
@@ -309,6 +310,13 @@ def check_targets(model: "PreTrainedModel", lora: LoraConfig) -> None:
 
     names = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
     refuse_absent(names, lora)
+
+
+def check_known_targets(config: RunConfig) -> None:
+    """As `check_targets`, before the model is there, where its build is known."""
+    names = known_linears(config.model, Path(config.cache_dir).expanduser())
+    if names is not None:
+        refuse_absent(names, config.lora)
 
 
 def refuse_absent(names: Sequence[str], lora: LoraConfig) -> None:

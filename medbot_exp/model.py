@@ -15,11 +15,12 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from medbot_exp.config import ArchitectureConfig, ModelConfig, ModelKind, Quantization
+from medbot_exp.config import ArchitectureConfig, Attention, ModelConfig, ModelKind, Quantization
 from medbot_exp.device import choose_dtype
 from medbot_exp.digest import model_digest
 from medbot_exp.embedded import check_wheel, convert_wheel, converted
 from medbot_exp.errors import ConfigError, ModelError, first_line, resource_error, storage_error
+from medbot_exp.layout import linears, misfit, stored_shapes
 from medbot_exp.padding import check_padding, set_pad_token
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 Reader = Callable[[ModelConfig, Path, "torch.dtype", "torch.device"], "PreTrainedModel"]
 
+# What a tokenizer's vocabulary may be in, where it is not tokenizer.json.
+VOCABULARIES = ("*.model", "*.tiktoken", "*vocab*", "tekken.json")
 OUTLINE_PATTERNS = ["*.json", "*.jinja", "*.model", "*.txt"]
 WEIGHTS, SHARDS = "model.safetensors", "model.safetensors.index.json"
 HUB_PATTERNS = ["*.safetensors", *OUTLINE_PATTERNS]
@@ -146,6 +149,17 @@ def check_length(config: ModelConfig, cache_dir: Path) -> None:
         refuse_too_long(config, positions_of(shape.get("text_config") or shape))
 
 
+def known_linears(config: ModelConfig, cache_dir: Path) -> list[str] | None:
+    """The linear layers of the model by their names; None where only transformers, or the hub, could tell."""
+    if config.path is None and config.kind is ModelKind.random:
+        assert config.architecture is not None
+        names = linears(asdict(config.architecture) | {"model_type": "llama"})
+    else:
+        path = config_file(config, cache_dir)
+        names = linears(read_object(path)) if path is not None and path.is_file() else None
+    return None if names is None else list(names)
+
+
 def config_file(config: ModelConfig, cache_dir: Path) -> Path | None:
     """Where the config.json of a model that is read from files would be; nothing is fetched."""
     if config.path is not None:
@@ -231,7 +245,11 @@ def check_config(directory: Path) -> None:
 
 
 def check_weights(directory: Path) -> None:
-    """Raise a ModelError unless `directory` holds whole safetensors, as far as names tell."""
+    """Raise a ModelError unless `directory` holds whole safetensors, by names and headers those of its config.json.
+
+    Which weights there must be is known of models that are built as Llama is; of others, and of what these have besides
+    their matrices, `read_weights` tells.
+    """
     present = sorted(path.name for path in directory.glob("*.safetensors"))
     others = sorted(path.name for kind in ("*.bin", "*.pt", "*.pth", "*.gguf") for path in directory.glob(kind))
     if not present and others:
@@ -245,6 +263,7 @@ def check_weights(directory: Path) -> None:
             "(task=plan does without)"
         )
     if WEIGHTS in present:
+        refuse_misfit(directory, [WEIGHTS])
         return
     if not (directory / SHARDS).is_file():
         raise ModelError(
@@ -258,6 +277,17 @@ def check_weights(directory: Path) -> None:
         what = f"{directory} has no {', '.join(absent[:3])} (of {len(shards)} shards)" if absent else "it lists none"
         raise ModelError(
             f"every shard that {SHARDS} lists must be there, but {what}; copy it from where the rest is from"
+        )
+    refuse_misfit(directory, sorted(shards))
+
+
+def refuse_misfit(directory: Path, names: list[str]) -> None:
+    """Raise a ModelError where a safetensors file of `names` is torn, or all are not those of config.json."""
+    stored = {key: shape for name in names for key, shape in stored_shapes(directory / name).items()}
+    fault = misfit(read_object(directory / "config.json"), stored)
+    if fault is not None:
+        raise ModelError(
+            f"every weight of the model must be in the safetensors, but {directory} {fault}; get them again"
         )
 
 
@@ -286,6 +316,11 @@ def check_tokenizer(directory: Path, config: ModelConfig) -> None:
     from tokenizers import Tokenizer
 
     if not (directory / "tokenizer.json").is_file():
+        if not any(path for pattern in VOCABULARIES for path in directory.glob(pattern)):
+            raise ModelError(
+                f"{directory} must hold a tokenizer, but has neither tokenizer.json nor another vocabulary; copy "
+                "tokenizer.json and tokenizer_config.json from where the model came from"
+            )
         return  # transformers reads another file: `outline` sees it
     try:
         tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
@@ -425,13 +460,16 @@ def read_weights(
     except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError) as error:
         if resource_error(error) is not None:
             raise
-        reason = first_line(error)
-        if "ignore_mismatched_sizes" in str(error):
-            reason = "the shapes in the safetensors are not those of config.json"
+        reason, remedy = first_line(error), "use another model"
+        if isinstance(error, SafetensorError):
+            remedy = "get its files again"
+        elif "ignore_mismatched_sizes" in str(error):
+            reason, remedy = "the shapes in the safetensors are not those of config.json", "get its files again"
+        elif config.attention is not Attention.sdpa:
+            remedy = "use model.attention=sdpa, or another model"
         raise ModelError(
             f"{directory} must hold a whole causal language model that transformers knows and that runs with "
-            f"model.attention={config.attention.name}, but: {reason}; get its files again, or use another model or "
-            "model.attention=sdpa"
+            f"model.attention={config.attention.name}, but: {reason}; {remedy}"
         ) from error
     if report["missing_keys"]:
         # transformers fills them with random numbers and says so in its log alone.

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 from medbot_exp import digest
 from medbot_exp.config import ArchitectureConfig, Dtype, ModelConfig, conf_directory
-from medbot_exp.errors import ModelError
+from medbot_exp.errors import ModelError, OutOfMemoryError, resource_error
 from medbot_exp.model import Loaded, byte_tokenizer, check_paths, digest_meanwhile, load, positions_of
 
 CPU = torch.device("cpu")
@@ -212,8 +212,35 @@ class TestDirectory:
     def test_damaged_weights_are_a_model_error(self, directory, damage):
         weights = directory / "model.safetensors"
         weights.write_bytes(damage(weights.read_bytes()))
-        with pytest.raises(ModelError, match="header"):
-            load_directory(directory)
+        for ask in (load_directory, lambda path: check_paths(model_config("directory", path=str(path)))):
+            with pytest.raises(ModelError, match=r"header.*; copy that file again$"):
+                ask(directory)
+
+    @pytest.mark.parametrize(
+        "changes, words",
+        [
+            ({"hidden_size": 32}, r"has model\.layers\.0\.self_attn\.q_proj\.weight of \(64, 64\), and .* \(64, 32\)"),
+            ({"num_hidden_layers": 3}, r"has none for model\.layers\.2\.self_attn\.q_proj\.weight, .*\(7 of 22 are"),
+            ({"tie_word_embeddings": False}, r"has none for lm_head\.weight"),
+        ],
+    )
+    def test_weights_that_are_not_those_of_the_config_are_told_of_by_their_headers(self, directory, changes, words):
+        check_paths(model_config("directory", path=str(directory)))
+        edit_json(directory / "config.json", **changes)
+        with pytest.raises(ModelError, match=words):
+            check_paths(model_config("directory", path=str(directory)))
+
+    def test_memory_that_runs_out_while_files_are_mapped_is_no_fault_of_theirs(self):
+        text = "unable to mmap 539570360 bytes from file <model.safetensors>: Cannot allocate memory (12)"
+        assert isinstance(resource_error(RuntimeError(text)), OutOfMemoryError)
+
+    @pytest.mark.parametrize(
+        "attention, remedy", [("sdpa", "use another model"), ("eager", "use model.attention=sdpa, or another model")]
+    )
+    def test_remedy_for_what_cannot_be_run_is_none_that_is_taken_already(self, directory, attention, remedy):
+        edit_json(directory / "config.json", hidden_act="nonesuch")
+        with pytest.raises(ModelError, match=f"; {remedy}$"):
+            load_directory(directory, attention=attention)
 
     def test_missing_shard_is_named(self, directory):
         (directory / "model.safetensors").rename(directory / "model-00001-of-00002.safetensors")
@@ -281,6 +308,8 @@ class TestDirectory:
             path.unlink()
         with pytest.raises(ModelError, match=f"{directory} must hold a tokenizer"):
             load_directory(directory)
+        with pytest.raises(ModelError, match=f"{directory} must hold a tokenizer"):  # as a run begins
+            check_paths(model_config("directory", path=str(directory)))
 
     def test_damaged_tokenizer_is_a_model_error(self, directory):
         (directory / "tokenizer.json").write_text('{"version": ')

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from medbot_exp.errors import ModelError
-from medbot_exp.model import byte_tokenizer, check_paths
+from medbot_exp.model import byte_tokenizer, check_outline, check_paths
 from medbot_exp.padding import set_pad_token
 
 
@@ -113,7 +113,7 @@ def test_a_directory_that_may_pad_passes(special, pad, changes, model_config, tm
     configured = changes.pop("model_path_pad", None)
     path = tmp_path / "tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-    check_paths(model_config(path=str(tmp_path), pad_token=configured))
+    check_outline(model_config(path=str(tmp_path), pad_token=configured))
 
 
 def save(tokenizer: PreTrainedTokenizerFast, directory) -> None:

@@ -13,6 +13,7 @@ from medbot_exp.data.sources import check_file
 from medbot_exp.device import find_device, needs, refuse_lacking, refuse_unfit
 from medbot_exp.errors import ConfigError, MedbotError, RunDirectoryError, TrialError, first_line
 from medbot_exp.evaluation.paper import read_papers
+from medbot_exp.lora import check_known_targets
 from medbot_exp.model import check_length, check_paths
 from medbot_exp.processes import ALONE, refuse
 from medbot_exp.rules import typed
@@ -36,6 +37,7 @@ def check(points: Sequence[DictConfig]) -> None:
             faults.update(dict.fromkeys(str(error).splitlines()))
 
     models: list[ModelConfig] = []  # those that were looked at
+    targets: list[tuple[ModelConfig, Any]] = []
     benchmarks: list[dict[str, BenchmarkConfig]] = []
     for point in points:
         config = told(typed, without_hydra(point))
@@ -50,6 +52,9 @@ def check(points: Sequence[DictConfig]) -> None:
             models.append(config.model)
             told(check_paths, config.model)
             told(check_length, config.model, Path(config.cache_dir).expanduser())
+        if (config.model, config.lora.target_modules) not in targets:
+            targets.append((config.model, config.lora.target_modules))
+            told(check_known_targets, config)
         if here and config.benchmark not in benchmarks:  # elsewhere there may be other files, or a network
             benchmarks.append(config.benchmark)
             told(read_papers, config)

@@ -14,6 +14,7 @@ from medbot_exp.data.prepare import TokenizedRows, tokenize
 from medbot_exp.device import find_device, refuse_lacking, refuse_unfit
 from medbot_exp.errors import DataError
 from medbot_exp.evaluation.paper import Paper, questions_of, read_papers
+from medbot_exp.lora import check_known_targets
 from medbot_exp.model import Loaded, check_length, check_paths
 from medbot_exp.processes import Processes, refuse
 from medbot_exp.tasks.leak_gate import Passed, pass_gate, unseen
@@ -81,6 +82,7 @@ def gather(config: RunConfig, processes: Processes) -> Inputs:
     refuse(config, processes)
     check_paths(config.model)
     check_length(config.model, Path(config.cache_dir).expanduser())
+    check_known_targets(config)
     sources.check_file(config.data)
     refuse_lacking(config)
     watched = processes.first and config.tracking.name is TrackingName.wandb

@@ -60,8 +60,9 @@ def test_study_is_claimed_by_one_grid_alone(tmp_path):
 
 
 def test_points_are_looked_at_before_any_of_them_runs(run_cli, tmp_path):
-    finished = run_cli("-m", *QUICK, "data.path=null,none.csv", "lora.r=2,0", "study=grid")
-    assert finished.status == 2
+    targets = "lora.target_modules=[q_proj],[nowhere],all-linear"
+    finished = run_cli("-m", *QUICK, "data.path=null,none.csv", "lora.r=2,0", targets, "study=grid")
+    assert finished.status == 2 and finished.stderr.count("it has no nowhere") == 1
     assert finished.stderr.count("lora.r=0") == 1 and finished.stderr.count("none at none.csv") == 1
     assert not (tmp_path / "multirun").exists()
 

@@ -137,11 +137,11 @@ def test_directory_of_another_run_is_left_as_it_is(run):
 
 def test_failure_is_recorded_with_its_reason(run, tmp_path, caplog):
     caplog.set_level("DEBUG", logger="medbot_exp")  # as conf/hydra/job_logging does
-    with pytest.raises(ConfigError):
-        run("run", "tracking=none", "lora.target_modules=[nowhere]")
+    with pytest.raises(DataError):
+        run("run", "tracking=none", "model.max_length=64", "data.on_too_long=error")
     result = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert result["status"] == "failed" and "nowhere" in result["error"]
-    assert "ConfigError" in (tmp_path / "run" / "run.log").read_text()
+    assert result["status"] == "failed" and "every row must fit" in result["error"]
+    assert "DataError" in (tmp_path / "run" / "run.log").read_text()
 
 
 @pytest.mark.parametrize(
@@ -151,6 +151,7 @@ def test_failure_is_recorded_with_its_reason(run, tmp_path, caplog):
         (["prompt.shots=500"], "prompt.shots=500 of 135 rows"),
         (["model.path=/nowhere"], "config.json, but there is none in /nowhere"),
         (["trainer.precision=fp16"], "needs a CUDA GPU"),
+        (["lora.target_modules=[q_proj,nowhere]"], "it has no nowhere; it has: down_proj, gate_proj"),
     ],
 )
 def test_run_that_cannot_start_leaves_nothing(run, tmp_path, overrides, words):

@@ -1,0 +1,29 @@
+"""What is known of a model's weights before it is read is what transformers makes of its config."""
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from medbot_exp.layout import LLAMAS, linears
+
+SHAPE = {"hidden_size": 96, "intermediate_size": 160, "num_hidden_layers": 3, "vocab_size": 50}
+HEADS = {"num_attention_heads": 6, "num_key_value_heads": 2}
+
+
+@pytest.mark.parametrize("kind", LLAMAS)
+@pytest.mark.parametrize("head_dim", [16, 32])
+def test_linear_layers_are_those_that_transformers_makes(kind, head_dim):
+    config = AutoConfig.for_model(kind, **SHAPE, **HEADS, head_dim=head_dim)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    made = {
+        name: (module.out_features, module.in_features)
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    }
+    assert linears(config.to_dict()) == made
+
+
+@pytest.mark.parametrize("config", [{"model_type": "gpt2"}, {"model_type": "llama", "hidden_size": 64}, {}])
+def test_models_that_are_not_known_are_left_to_transformers(config):
+    assert linears(config) is None
