@@ -86,7 +86,7 @@ FLOORS = [
     ("training", "evaluation", "sweep"),
     ("prompt", "data", "model", "embedded", "lora", "tracking"),
     ("digest", "rundir", "rules", "objectives", "device", "processes", "padding", "config"),
-    ("override_text", "whole_files"),
+    ("layout", "override_text", "whole_files"),
     ("errors", ""),
 ]
 
