@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 DRIVER_DEVICES = ("/dev/nvidiactl", "/dev/nvhost-ctrl", "/dev/dxg")  # of a card, of Tegra, of Windows below Linux
+GPU_EXTRA = 'pip install ".[gpu]"'  # bitsandbytes and Liger's kernels
 GPU_NAME = re.compile(r"\d|GPU-|MIG-")  # how an index or a UUID begins
 
 
@@ -88,7 +89,7 @@ class Need:
 
 def needs(config: RunConfig) -> list[Need]:
     """What `config` asks for that no CPU does."""
-    gpu, optimizer = 'pip install ".[gpu]"', f"optimizer.name={config.optimizer.name.name}"
+    optimizer = f"optimizer.name={config.optimizer.name.name}"
     flash, flash_install = Attention.flash_attention_2, "pip install flash-attn --no-build-isolation"
     table = (
         (
@@ -97,9 +98,9 @@ def needs(config: RunConfig) -> list[Need]:
         ),
         (
             config.model.quantization is Quantization.nf4,
-            Need("model.quantization=nf4", "model.quantization=none", "bitsandbytes", gpu),
+            Need("model.quantization=nf4", "model.quantization=none", "bitsandbytes", GPU_EXTRA),
         ),
-        (in_bitsandbytes(config.optimizer.name), Need(optimizer, "optimizer=adamw", "bitsandbytes", gpu)),
+        (in_bitsandbytes(config.optimizer.name), Need(optimizer, "optimizer=adamw", "bitsandbytes", GPU_EXTRA)),
         (
             config.model.attention is flash,
             Need(f"model.attention={flash.name}", "model.attention=sdpa", "flash_attn", flash_install),

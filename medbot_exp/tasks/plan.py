@@ -11,7 +11,7 @@ from rich.table import Table
 
 from medbot_exp.config import BackendName, PlannedDevice, Quantization, RunConfig, Sharding
 from medbot_exp.data.sources import check_file
-from medbot_exp.device import find_device, needed_packages, needs, refuse_lacking, refuse_unfit
+from medbot_exp.device import GPU_EXTRA, find_device, needs, refuse_lacking, refuse_unfit
 from medbot_exp.errors import ConfigError
 from medbot_exp.lora import refuse_absent
 from medbot_exp.model import Outline, check_outline, outline
@@ -100,7 +100,7 @@ def run(config: RunConfig, hydra_files: HydraFiles) -> None:
     told = facts(config, rows, course, memory, machine_of(config, device, elsewhere))
     told["time"] = f"not timed: {untimed}" if pace is None else time_told(course, pace)
     if elsewhere:
-        told["needs"] = f"a CUDA GPU, and installed there: {', '.join(planned_packages(config))}"
+        told["needs"] = f"a CUDA GPU, and there: {' and '.join(planned_installs(config))}"
     print_facts(console, told | {"to train": hydra_files.command(without=("task=", "task."))})
 
 
@@ -239,7 +239,7 @@ def machine_of(config: RunConfig, device: "torch.device", elsewhere: bool) -> st
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "this machine's CPU"
 
 
-def planned_packages(config: RunConfig) -> list[str]:
-    """What must be installed for a run that takes as much memory as is planned for a GPU elsewhere."""
-    kernels = [] if config.backend.name is BackendName.unsloth else ["liger_kernel"]
-    return [*needed_packages(config), *kernels]
+def planned_installs(config: RunConfig) -> list[str]:
+    """What installs the packages of a run that takes as much memory as is planned for a GPU elsewhere, each once."""
+    kernels = [] if config.backend.name is BackendName.unsloth else [GPU_EXTRA]
+    return list(dict.fromkeys([*(need.install for need in needs(config) if need.install is not None), *kernels]))

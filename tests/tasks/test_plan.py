@@ -64,7 +64,7 @@ def test_plan_for_a_gpu_that_is_elsewhere_says_the_memory_alone(told, tmp_path, 
     assert lines["run"] == "directory: backend=peft, on a CUDA GPU with bf16 and Liger's kernels"
     assert lines["time"] == "not timed: it needs a CUDA GPU, and this machine has none"
     assert lines["in all"].strip().endswith("MiB") and "workspace (of matrix products)" in lines
-    assert lines["needs"] == "a CUDA GPU, and installed there: bitsandbytes, liger_kernel"
+    assert lines["needs"] == 'a CUDA GPU, and there: pip install ".[gpu]"'
     assert "fits" not in lines
 
 
