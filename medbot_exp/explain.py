@@ -6,6 +6,7 @@ can cause becomes a ConfigError with the key as typed, the names there are, and 
 
 import difflib
 import re
+import shlex
 import traceback
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import get_args, get_origin
 
 import yaml
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
@@ -68,11 +70,19 @@ def explain(error: BaseException) -> MedbotError | None:
     if isinstance(error, OverrideParseException):
         return ConfigError(
             f"an override must read key=value, but got {error.override!r}: {first_line(error)}\n"
-            "A value with blanks, braces, brackets, commas, quotes or = goes in quotes of its own: 'key=\"…\"'"
+            f"A value with blanks, braces, brackets, commas, quotes or = goes in quotes of its own: {as_text(error)}"
         )
     if isinstance(error, ConfigCompositionException | HydraException | OmegaConfBaseException | ValueError):
         return ConfigError(str(error).strip())
     return None
+
+
+def as_text(error: OverrideParseException) -> str:
+    """The override that `error` is about as a shell takes it, its value a text."""
+    key, equals, value = error.override.partition("=")
+    if not equals or not value:
+        return "'key=\"…\"'"
+    return shlex.quote(f"{key}={QuotedString(value, Quote.double).with_quotes()}")
 
 
 def from_composition(error: BaseException) -> bool:

@@ -1,5 +1,7 @@
 """Hydra's errors in this project's terms: the key as typed, the names there are, the remedy."""
 
+import shlex
+
 import hydra
 import pytest
 
@@ -63,6 +65,14 @@ def test_override_is_explained_in_the_words_it_was_typed_in(override, message):
     error = explained(override)
     assert isinstance(error, ConfigError)
     assert str(error).startswith(message)
+
+
+@pytest.mark.parametrize("value", ["a=b = 'c", 'say "yes" {now}', "it's", 'q: \\" [x', "{question}=1, 2"])
+def test_text_that_hydra_cannot_read_is_shown_as_it_is_typed(value):
+    told = str(explained(f"tracking.notes={value}"))
+    (typed,) = shlex.split(told.partition("quotes of its own: ")[2])
+    with hydra.initialize_config_dir(config_dir=str(conf_directory()), version_base="1.3"):
+        assert hydra.compose("config", overrides=[typed]).tracking.notes == value
 
 
 def test_unknown_benchmark_in_a_list_names_the_benchmarks_there_are():
