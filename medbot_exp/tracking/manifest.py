@@ -56,13 +56,12 @@ def write(directory: RunDirectory, contents: Mapping[str, Any]) -> dict[str, Any
     """
     if directory.manifest.is_file():
         manifest = json.loads(directory.manifest.read_text(encoding="utf-8"))
-        for name, told in RESUMED_ON.items():
-            old, new = fingerprint(manifest, name), fingerprint(contents, name)
-            if old != new:
-                raise RunDirectoryError(
-                    f"a run is resumed on the model and the rows that it began with, but {told} are others now "
-                    f"({old[:12]} in {directory.manifest}, now {new[:12]}); restore them, or start a new run"
-                )
+        changed = changes(manifest, contents)
+        if changed:
+            raise RunDirectoryError(
+                f"a run is resumed on the model and the rows that it began with, but since {directory} was begun "
+                f"{' and '.join(changed)} changed; restore the files, or start a new run"
+            )
         manifest["resumed"] = [*manifest.get("resumed", []), environment()]
     else:
         manifest = {"run_id": secrets.token_hex(4), **environment(), **contents}
@@ -70,9 +69,17 @@ def write(directory: RunDirectory, contents: Mapping[str, Any]) -> dict[str, Any
     return manifest
 
 
-def fingerprint(contents: Mapping[str, Any], name: str) -> str:
-    """The model's `version`, or the fingerprint of the tokenised `train` or `validation` rows."""
-    return contents["model"]["version"] if name == "version" else contents["tokenized"][name]["fingerprint"]
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs in two manifests of what a run computes with, in words and by its keys."""
+    rows = {"train": "the rows to train on", "validation": "the held-out rows"}
+    other = {name: old["data"][name] != new["data"][name] for name in rows}
+    recut = {name: old["tokenized"][name]["fingerprint"] != new["tokenized"][name]["fingerprint"] for name in rows}
+    model, data = "(model.path, on the hub model.revision)", "(data.path, on the hub data.revision)"
+    found = [f"the model {model}"] if old["model"]["version"] != new["model"]["version"] else []
+    found += [f"{told} {data}" for name, told in rows.items() if other[name] and recut[name]]
+    if any(recut.values()) and not any(other.values()):  # the same rows in other tokens
+        found.append(f"the tokenizer {model}")
+    return found
 
 
 def environment() -> dict[str, Any]:

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from medbot_exp.tracking.manifest import environment, git_state, hardware, installed
+from medbot_exp.errors import RunDirectoryError
+from medbot_exp.rundir import RunDirectory
+from medbot_exp.tracking.manifest import environment, git_state, hardware, installed, write
 
 
 def git(directory: Path, *arguments: str) -> str:
@@ -37,6 +39,40 @@ def package(tmp_path) -> Path:
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "--quiet", "--message", "First")
     return directory
+
+
+def contents(**changes):
+    """What a manifest says of a model and its rows: a letter each, `cut` what the tokenizer makes of them."""
+    told = {"model": "m", "train": "t", "validation": "v", "cut": "c"} | changes
+    return {
+        "model": {"version": told["model"]},
+        "data": {name: told[name] for name in ("train", "validation")},
+        "tokenized": {name: {"fingerprint": told[name] + told["cut"]} for name in ("train", "validation")},
+    }
+
+
+@pytest.mark.parametrize(
+    "changed, words",
+    [
+        ({"model": "n"}, ["the model (model.path"]),
+        ({"train": "n"}, ["the rows to train on (data.path"]),
+        ({"validation": "n"}, ["the held-out rows (data.path"]),
+        ({"cut": "n"}, ["the tokenizer (model.path"]),
+        ({"model": "n", "train": "n"}, ["the model (model.path", "the rows to train on (data.path"]),
+    ],
+)
+def test_what_changed_since_a_run_was_begun_is_told_in_words(tmp_path, changed, words):
+    directory = RunDirectory(tmp_path)
+    write(directory, contents())
+    write(directory, contents())
+    with pytest.raises(RunDirectoryError) as caught:
+        write(directory, contents(**changed))
+    parts = ("the model (", "the rows to train on (", "the held-out rows (", "the tokenizer (")
+    assert [part for part in parts if part in str(caught.value)] == [
+        part for part in parts if any(word.startswith(part) for word in words)
+    ]
+    assert all(word in str(caught.value) for word in words)
+    assert str(caught.value).endswith("changed; restore the files, or start a new run")
 
 
 class TestGitState:
