@@ -36,14 +36,6 @@ PACKAGES = (
 )
 
 
-# What a resumption must find as it was, by `fingerprint`'s names.
-RESUMED_ON = {
-    "version": "the files of the model",
-    "train": "the rows to train on, as prompt and tokenizer make them,",
-    "validation": "the held-out rows, as prompt and tokenizer make them,",
-}
-
-
 def write(directory: RunDirectory, contents: Mapping[str, Any]) -> dict[str, Any]:
     """Write manifest.json with this process's environment and `contents`; what it holds now.
 
@@ -77,7 +69,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     model, data = "(model.path, on the hub model.revision)", "(data.path, on the hub data.revision)"
     found = [f"the model {model}"] if old["model"]["version"] != new["model"]["version"] else []
     found += [f"{told} {data}" for name, told in rows.items() if other[name] and recut[name]]
-    if any(recut.values()) and not any(other.values()):  # the same rows in other tokens
+    if any(recut[name] and not other[name] for name in rows):  # the same rows in other tokens
         found.append(f"the tokenizer {model}")
     return found
 

@@ -286,7 +286,9 @@ def test_resumption_on_other_rows_is_refused(run, compose, tmp_path):
     config = compose(*SMALL, "tracking=none", "data.limit=100")
     config.cache_dir, config.trainer.resume = str(tmp_path / "cache"), str(directory.path)
     files = {path: path.read_bytes() for path in directory.path.rglob("*") if path.is_file() and path.name != "run.log"}
-    with pytest.raises(RunDirectoryError, match="rows that it began with, but the rows to train on, .* are others now"):
+    with pytest.raises(
+        RunDirectoryError, match=r"the rows to train on \(data.path, .* and the held-out rows \(.* changed"
+    ):
         train.run(config, directory, HydraFiles("", HYDRA, "", "{}"), None, None)
     assert {path: path.read_bytes() for path in files} == files and directory.status() is None
 
