@@ -5,6 +5,7 @@ learn to stop.
 """
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from medbot_exp.errors import ModelError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
+
+log = logging.getLogger(__name__)
 
 # How a tokenizer's files name the tokens that have a part of their own.
 END, PAD, START, UNKNOWN = "eos_token", "pad_token", "bos_token", "unk_token"
@@ -41,8 +44,12 @@ def set_pad_token(tokenizer: "PreTrainedTokenizerBase", config: ModelConfig) -> 
     special = [token.content for _, token in sorted(tokenizer.added_tokens_decoder.items()) if token.special]
     parts = {part: getattr(tokenizer, part) for part in (END, PAD, START, UNKNOWN)}
     chosen = choose(Tokens(parts, special, tokenizer.get_vocab()), config)
-    if chosen != tokenizer.pad_token:
-        tokenizer.pad_token = chosen
+    if chosen == tokenizer.pad_token:
+        return
+    if config.pad_token is None:
+        why = "has none of its own" if parts[PAD] is None else "would pad with its end token"
+        log.info("rows are padded with %r, as the tokenizer %s", chosen, why)
+    tokenizer.pad_token = chosen
 
 
 def choose(tokens: Tokens, config: ModelConfig) -> str:

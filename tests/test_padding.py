@@ -44,11 +44,14 @@ def model_config(compose):
         (["<|other|>"], "<|other|>"),
     ],
 )
-def test_the_best_named_special_token_pads_instead_of_the_end_token(pad, special, expected, model_config):
+def test_the_best_named_special_token_pads_instead_of_the_end_token(pad, special, expected, model_config, caplog):
     tokenizer = padless_tokenizer(special, pad)
-    set_pad_token(tokenizer, model_config())
+    with caplog.at_level("INFO"):
+        set_pad_token(tokenizer, model_config())
     assert tokenizer.pad_token == expected
     assert tokenizer.pad_token_id != tokenizer.eos_token_id
+    why = "would pad with its end token" if pad else "has none of its own"
+    assert caplog.messages == [f"rows are padded with {expected!r}, as the tokenizer {why}"]
 
 
 def test_the_start_token_is_not_taken(model_config):
