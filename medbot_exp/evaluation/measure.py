@@ -17,10 +17,11 @@ from medbot_exp.evaluation.paper import Paper
 from medbot_exp.evaluation.prediction import Prediction
 from medbot_exp.evaluation.score import held_out_loss, held_out_metrics
 from medbot_exp.evaluation.statistics import compare
-from medbot_exp.lora import adds_to_base, digest
+from medbot_exp.lora import adds_to_base
 from medbot_exp.processes import Processes
 from medbot_exp.prompt import prompt_tokens, render
 from medbot_exp.rundir import base_of
+from medbot_exp.saved_adapter import digest
 from medbot_exp.tracking.record import Record
 
 

@@ -21,12 +21,12 @@ from medbot_exp.evaluation.generate import end_tokens
 from medbot_exp.evaluation.measure import Answers, Examiner, compared
 from medbot_exp.evaluation.paper import Paper, read_papers, read_tests
 from medbot_exp.evaluation.vllm import Server, Vllm, answered_by_vllm, refuse_without_vllm
-from medbot_exp.lora import check_finite, check_fits, restore, saved_digest
 from medbot_exp.model import Located, Outline, check_paths, generation_config, locate, outline
 from medbot_exp.processes import ALONE, refuse
 from medbot_exp.report.console import stdout_console
 from medbot_exp.report.evaluation import print_evaluation
 from medbot_exp.rundir import base_of
+from medbot_exp.saved_adapter import check_finite, check_fits, restore, saved_digest
 from medbot_exp.tasks.leak_gate import asked_of, told_of, worked_audit
 from medbot_exp.tasks.phases import papers_with_room
 from medbot_exp.tasks.start import base_identity, benchmarks_told, quiet_libraries
@@ -36,7 +36,6 @@ from medbot_exp.tracking.record import Mirror, Record, finite
 from medbot_exp.tracking.wandb import Mode, Place, decide_mode, open_mirror
 from medbot_exp.training import backend
 from medbot_exp.training.allocator import keep_freed_memory
-from medbot_exp.training.footprint import transformer
 from medbot_exp.whole_files import write_json, write_jsonl
 
 if TYPE_CHECKING:
@@ -175,7 +174,7 @@ def perform(subject: Subject, papers: Sequence[Paper], found: Found, device: "to
     located = locate(config.model, cache_dir)
     if subject.manifest is not None:
         refuse_other_base(subject.manifest["model"], located.version, located.source)
-        check_fits(subject.directory.adapter, config.lora, transformer(outlined.config).linears)
+        check_fits(subject.directory.adapter, config.lora, outlined.config)
         check_finite(subject.directory.adapter)
     examiner = Examiner(
         tokenizer=outlined.tokenizer,

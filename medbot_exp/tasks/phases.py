@@ -335,7 +335,8 @@ def begin_record(
 
 def save_adapter(model: Any, directory: rundir.RunDirectory) -> None:
     """Write the adapter in PEFT's format."""
-    model.save_pretrained(directory.adapter)
+    # Else PEFT adds the weights below an adapter of the head: they are the base model's.
+    model.save_pretrained(directory.adapter, save_embedding_layers=False)
     (directory.adapter / "README.md").unlink(missing_ok=True)  # PEFT's model card is a form with empty fields
 
 

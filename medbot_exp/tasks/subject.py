@@ -15,8 +15,8 @@ from medbot_exp.config import RunConfig, TrackingConfig
 from medbot_exp.data import sources
 from medbot_exp.data.example import Example, fingerprint
 from medbot_exp.errors import ConfigError, DataError, MedbotError, RunDirectoryError, first_line
-from medbot_exp.lora import check_saved
 from medbot_exp.rules import typed
+from medbot_exp.saved_adapter import check_saved
 from medbot_exp.whole_files import read_jsonl
 
 log = logging.getLogger(__name__)

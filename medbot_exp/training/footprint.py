@@ -146,8 +146,10 @@ def transformer(config: "PretrainedConfig") -> Transformer:
 
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
+    head = model.get_output_embeddings()
     linears = {
-        name: (module.in_features, module.out_features)
+        # By one name, whatever the model calls it: "all-linear" leaves it out.
+        "lm_head" if module is head else name: (module.in_features, module.out_features)
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear)
     }

@@ -17,8 +17,9 @@ from medbot_exp.errors import ConfigError, ModelError
 from medbot_exp.evaluation.generate import Budget, Decoding, Transformers, end_tokens, write_replies
 from medbot_exp.evaluation.paper import Paper
 from medbot_exp.evaluation.vllm import Server, Vllm, answered_by_vllm, obstacle, refuse_without_vllm
-from medbot_exp.lora import attach, digest, saved_digest
+from medbot_exp.lora import attach
 from medbot_exp.model import Located, byte_tokenizer, generation_config
+from medbot_exp.saved_adapter import digest, saved_digest
 
 TOKENIZER = byte_tokenizer()
 FOUND = Located(Path("somewhere"), "somewhere", "0" * 64)
