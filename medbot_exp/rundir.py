@@ -24,6 +24,7 @@ import yaml
 from medbot_exp.config import checked_label
 from medbot_exp.errors import RunDirectoryError
 from medbot_exp.override_text import assignment, written
+from medbot_exp.whole_files import read_json
 
 DIFFERENCES_SHOWN = 5
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -207,7 +208,7 @@ class RunDirectory:
 
     def status(self) -> str | None:
         """`status` of result.json; None while the run has not ended."""
-        return json.loads(self.result.read_text(encoding="utf-8"))["status"] if self.result.is_file() else None
+        return read_json(self.result).get("status") if self.result.is_file() else None
 
     def last_checkpoint(self) -> Path | None:
         """The newest checkpoint that was written to its end."""

@@ -77,8 +77,9 @@ def tokenize(
         rows = tokenize_now(examples, shots, prompt, data.on_too_long, max_length, tokenizer)
         write_cache(path, rows)
     if not len(rows):
-        shortest = min(sum(map(len, token_parts(example, shots, prompt, tokenizer))) for example in examples)
-        shortens = prompt.reasoning and data.on_too_long is not Truncation.shorten_reasoning
+        policy = data.on_too_long
+        shortest = min(least_tokens(example, shots, prompt, policy, tokenizer) for example in examples)
+        shortens = prompt.reasoning and policy is not Truncation.shorten_reasoning
         raise DataError(
             f"at least one {part} row must fit, but model.max_length={max_length} tokens left none of "
             f"{len(examples)}\nThe shortest has {shortest}: raise model.max_length"
@@ -150,6 +151,16 @@ def shorten(example: Example, excess: int, shots: Sequence[Example], prompt: Pro
         if len(tail) <= wanted:
             return tail
     return []
+
+
+def least_tokens(
+    example: Example, shots: Sequence[Example], prompt: PromptConfig, on_too_long: Truncation, tokenizer: Any
+) -> int:
+    """The shortest that `example` can get: whole, or with a token of its reasoning left."""
+    whole = sum(map(len, token_parts(example, shots, prompt, tokenizer)))
+    if on_too_long is not Truncation.shorten_reasoning or not prompt.reasoning:
+        return whole
+    return whole - max(len(completion_tokens(example.reasoning, tokenizer)) - 1, 0)
 
 
 def cache_key(

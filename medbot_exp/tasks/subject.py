@@ -1,6 +1,5 @@
 """What task=evaluate is about: a run, its own values and the rows it was trained on, or a base model alone."""
 
-import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from medbot_exp.data.example import Example, fingerprint
 from medbot_exp.errors import ConfigError, DataError, MedbotError, RunDirectoryError, first_line
 from medbot_exp.rules import typed
 from medbot_exp.saved_adapter import check_saved
-from medbot_exp.whole_files import read_jsonl
+from medbot_exp.whole_files import read_json, read_jsonl
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +56,7 @@ def subject_of(config: RunConfig, directory: rundir.RunDirectory, hydra_files: r
     trained = rundir.RunDirectory(Path(config.task.run).expanduser())
     trained.require_adapter("task.run")
     refuse_others(hydra_files.task_overrides())
-    own = config_of(trained)
+    own = config_of(trained, config)
     check_saved(trained.adapter, own.lora)
     asked = any(word.lstrip("+").startswith("benchmark") for word in hydra_files.task_overrides())
     benchmarks = config.benchmark if asked else own.benchmark
@@ -73,7 +72,7 @@ def subject_of(config: RunConfig, directory: rundir.RunDirectory, hydra_files: r
     if not benchmarks:
         none = "got benchmark=[]" if asked else f"{trained} has none"
         raise ConfigError(f"an evaluation needs a benchmark, but {none}; give some, as benchmark=[medqa]")
-    told = json.loads(trained.manifest.read_text(encoding="utf-8"))
+    told = read_json(trained.manifest)
     if "chosen_by" not in told:
         raise other_version(trained, f"{trained.manifest} does not say what it was chosen by")
     return Subject(evaluated, trained, told, trained_rows(evaluated, trained, told))
@@ -105,17 +104,19 @@ def refuse_others(overrides: Sequence[str]) -> None:
         )
 
 
-def config_of(directory: rundir.RunDirectory) -> RunConfig:
-    """The config that the run in `directory` was made with.
+def config_of(directory: rundir.RunDirectory, asking: RunConfig) -> RunConfig:
+    """The config that the run in `directory` was made with, but for its task, which is that of `asking`.
 
     Raises:
         RunDirectoryError: it is not one of this version.
     """
-    content = OmegaConf.load(directory.config)
     try:
-        return typed(OmegaConf.merge(OmegaConf.structured(RunConfig), content))  # type: ignore[arg-type]
+        content = OmegaConf.load(directory.config)
+        parts = (OmegaConf.structured(RunConfig), content, {"task": OmegaConf.structured(asking.task)})
+        return typed(OmegaConf.merge(*parts))  # type: ignore[arg-type]
     except Exception as error:  # OmegaConf's, or ours for keys that an older config lacks
-        raise other_version(directory, f"{directory.config} does not fit it: {first_line(error)}") from error
+        reason = first_line(error).partition(": add ")[0]
+        raise other_version(directory, f"{directory.config} does not fit it: {reason}") from error
 
 
 def other_version(directory: rundir.RunDirectory, reason: str) -> RunDirectoryError:

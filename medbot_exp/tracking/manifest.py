@@ -1,6 +1,5 @@
 """What a run was made of: enough to know, a year later, whether two runs could have differed."""
 
-import json
 import os
 import platform
 import secrets
@@ -15,7 +14,7 @@ from typing import Any
 from medbot_exp.errors import RunDirectoryError
 from medbot_exp.processes import launched
 from medbot_exp.rundir import RunDirectory
-from medbot_exp.whole_files import write_json
+from medbot_exp.whole_files import read_json, write_json
 
 PACKAGES = (
     "medbot-exp",
@@ -47,7 +46,7 @@ def write(directory: RunDirectory, contents: Mapping[str, Any]) -> dict[str, Any
         RunDirectoryError: the model or the rows differ from those of the first attempt.
     """
     if directory.manifest.is_file():
-        manifest = json.loads(directory.manifest.read_text(encoding="utf-8"))
+        manifest = read_json(directory.manifest)
         changed = changes(manifest, contents)
         if changed:
             raise RunDirectoryError(

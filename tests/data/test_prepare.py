@@ -1,6 +1,7 @@
 """Tokenised rows: what counts for the loss, what truncation may cut, and when the cache answers."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -129,11 +130,14 @@ def test_error_names_the_row_and_both_lengths(rows_of, length):
 
 
 @pytest.mark.parametrize("policy", [Truncation.drop, Truncation.shorten_reasoning], ids=lambda policy: policy.name)
-def test_rows_that_are_all_too_long_end_the_run(rows_of, length, policy):
+def test_rows_that_are_all_too_long_end_the_run(rows_of, policy):
     for _ in range(2):  # from the cache too
         with pytest.raises(DataError, match="model.max_length=100 tokens left none of 2") as caught:
             rows_of([HUGE, HUGE], policy=policy, max_length=100)
-        assert f"The shortest has {length(HUGE)}: raise model.max_length" in str(caught.value)
+        shortest = int(re.search(r"The shortest has (\d+): raise model.max_length", str(caught.value))[1])
+        assert len(rows_of([HUGE], policy=policy, max_length=shortest)) == 1
+        with pytest.raises(DataError, match=f"The shortest has {shortest}:"):
+            rows_of([HUGE], policy=policy, max_length=shortest - 1)
         assert ("or use data.on_too_long=" in str(caught.value)) is (policy is Truncation.drop)
 
 

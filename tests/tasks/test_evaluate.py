@@ -443,6 +443,14 @@ def older_manifest(run):
     write_json(run.manifest, told)
 
 
+def torn_manifest(run):
+    run.manifest.write_text("{")
+
+
+def torn_result(run):
+    run.result.write_text("[]")
+
+
 def older_config(run):
     text = run.config.read_text()
     run.config.write_text(text.replace("  on_leak: drop\n", ""))
@@ -479,6 +487,12 @@ def older_config(run):
             RunDirectoryError,
             "must name a run of this version, but .*config.yaml does not fit it: `data.on",
         ),
+        (
+            torn_manifest,
+            RunDirectoryError,
+            "a record must be one whole JSON object, but .*manifest.json is not: .*; res",
+        ),
+        (torn_result, RunDirectoryError, "one whole JSON object, but .*result.json is not: it is a list; restore it"),
         (older_manifest, RunDirectoryError, "of this version, but .*manifest.json does not say what it was chosen by"),
     ],
 )
@@ -511,6 +525,14 @@ def test_adapter_config_that_is_not_the_runs_is_refused_whoever_answers(run_of, 
         evaluated(run, "benchmark=[medqa]", f"benchmark.medqa.engine={engine}")
 
 
+def test_run_of_before_a_task_got_a_key_is_evaluated(run_of, evaluated):
+    run = run_of()
+    text = run.config.read_text()
+    assert "  device: null\n" in text
+    run.config.write_text(text.replace("  device: null\n", ""))
+    evaluated(run)
+
+
 def test_torn_adapter_config_can_be_taken_from_a_checkpoint(run_of, evaluated):
     run = run_of()
     torn_adapter_config(run)
@@ -539,16 +561,17 @@ def test_evaluation_goes_into_the_runs_own_wandb_run(run_of, evaluated, read_wan
 
 def test_evaluation_is_tracked_as_its_run_was_unless_the_command_says_otherwise(run_of, compose):
     run = run_of()  # with tracking=none
+    own = config_of(run, compose("task=evaluate")).tracking
 
     def tracking(*words):
         config = compose("task=evaluate", f"task.run={run.path}", *words)
         files = HydraFiles("", HYDRA, yaml.safe_dump([f"task.run={run.path}", *words]), "")
         return evaluate.subject_of(config, run, files).config.tracking
 
-    assert tracking() == config_of(run).tracking and tracking().name is TrackingName.none
+    assert tracking() == own and tracking().name is TrackingName.none
     assert tracking("tracking=wandb").name is TrackingName.wandb
     assert tracking("tracking=wandb", "tracking.mode=offline").mode is TrackingMode.offline
-    assert tracking("tracking.project=mine") == replace(config_of(run).tracking, project="mine")
+    assert tracking("tracking.project=mine") == replace(own, project="mine")
 
 
 def test_evaluation_of_a_run_without_tracking_starts_no_wandb_run(run_of, run_python_in, tmp_path):
