@@ -301,7 +301,7 @@ def read_object(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError(f"it is of type {type(content).__name__}")
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise ModelError(
             f"{path.name} must be a JSON object, but in {path.parent} it is not: {error}; copy it again"
         ) from error

@@ -16,11 +16,12 @@ from threading import Thread
 import pytest
 import torch
 from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
 
 from medbot_exp import digest
 from medbot_exp.config import ArchitectureConfig, Dtype, ModelConfig, conf_directory
 from medbot_exp.errors import ModelError, OutOfMemoryError, resource_error
-from medbot_exp.model import Loaded, byte_tokenizer, check_paths, digest_meanwhile, load, positions_of
+from medbot_exp.model import Loaded, byte_tokenizer, check_paths, digest_meanwhile, load, positions_of, read_object
 
 CPU = torch.device("cpu")
 TEXT = "Hämoglobin 12 µg/dl, don't stop ."
@@ -229,6 +230,56 @@ class TestDirectory:
         edit_json(directory / "config.json", **changes)
         with pytest.raises(ModelError, match=words):
             check_paths(model_config("directory", path=str(directory)))
+
+    @pytest.mark.parametrize(
+        "renamed",
+        [
+            lambda name: name.replace("model.embed_tokens", "lm_head"),  # as safetensors' save_model has it
+            lambda name: name.removeprefix("model."),
+        ],
+        ids=["head", "no prefix"],
+    )
+    def test_weights_that_transformers_finds_under_other_names_are_whole(self, directory, renamed):
+        weights = directory / "model.safetensors"
+        save_file({renamed(name): tensor for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
+        check_paths(model_config("directory", path=str(directory)))
+        ids = byte_tokenizer()(TEXT)["input_ids"]
+        torch.testing.assert_close(logits_of(load_directory(directory).model, ids), logits_of(tiny(), ids))
+
+    def test_weights_of_a_tied_model_are_still_to_be_of_its_shape(self, directory):
+        weights = directory / "model.safetensors"
+        tensors = load_file(weights)
+        tensors["lm_head.weight"] = tensors.pop("model.embed_tokens.weight")[:-1].clone()
+        save_file(tensors, weights, {"format": "pt"})
+        with pytest.raises(ModelError, match=r"has lm_head\.weight of \(319, 64\), and .* \(320, 64\)"):
+            check_paths(model_config("directory", path=str(directory)))
+
+    def test_weights_in_shards_are_looked_at_together(self, directory):
+        (directory / "model.safetensors").unlink()
+        tiny().save_pretrained(directory, max_shard_size="100KB")
+        assert len(list(directory.glob("*.safetensors"))) > 1
+        check_paths(model_config("directory", path=str(directory)))
+        edit_json(directory / "config.json", num_hidden_layers=3)
+        with pytest.raises(ModelError, match=r"\(7 of 22 are"):
+            check_paths(model_config("directory", path=str(directory)))
+
+    @pytest.mark.parametrize(
+        "put, words",
+        [
+            (lambda weights: weights.symlink_to("nowhere"), r"No such file or directory"),
+            (lambda weights: weights.mkdir(), r"Is a directory"),
+        ],
+        ids=["dangling link", "directory"],
+    )
+    def test_weights_that_cannot_be_read_are_a_model_error(self, directory, put, words):
+        (directory / "model.safetensors").unlink()
+        put(directory / "model.safetensors")
+        with pytest.raises(ModelError, match=rf"cannot be read \({words}\); copy that file again$"):
+            check_paths(model_config("directory", path=str(directory)))
+
+    def test_json_that_cannot_be_read_is_a_model_error(self, directory):
+        with pytest.raises(ModelError, match=r"must be a JSON object, but .* Is a directory"):
+            read_object(directory)
 
     def test_memory_that_runs_out_while_files_are_mapped_is_no_fault_of_theirs(self):
         text = "unable to mmap 539570360 bytes from file <model.safetensors>: Cannot allocate memory (12)"
