@@ -20,8 +20,17 @@ from safetensors.torch import load_file, save_file
 
 from medbot_exp import digest
 from medbot_exp.config import ArchitectureConfig, Dtype, ModelConfig, conf_directory
-from medbot_exp.errors import ModelError, OutOfMemoryError, resource_error
-from medbot_exp.model import Loaded, byte_tokenizer, check_paths, digest_meanwhile, load, positions_of, read_object
+from medbot_exp.errors import ConfigError, ModelError, OutOfMemoryError, resource_error
+from medbot_exp.model import (
+    Loaded,
+    byte_tokenizer,
+    check_length,
+    check_paths,
+    digest_meanwhile,
+    load,
+    positions_of,
+    read_object,
+)
 
 CPU = torch.device("cpu")
 TEXT = "Hämoglobin 12 µg/dl, don't stop ."
@@ -138,10 +147,25 @@ class TestTiny:
         ),
         ({"max_position_embeddings": 4096, "rope_scaling": {"factor": 4.0, "type": "linear"}}, 16384),
         ({"max_position_embeddings": 131072, "rope_scaling": {"long_factor": [1.0], "type": "longrope"}}, 131072),
+        # What transformers refuses, or makes nothing of.
+        ({"max_position_embeddings": 4096, "rope_scaling": "linear"}, 4096),
+        ({"max_position_embeddings": 4096, "rope_scaling": {"factor": float("inf")}}, 4096),
+        (
+            {"max_position_embeddings": 4096, "rope_scaling": {"factor": 2, "original_max_position_embeddings": "4k"}},
+            8192,
+        ),
     ],
 )
 def test_length_that_a_model_is_made_for_is_read_from_its_config(shape, positions):
     assert positions_of(shape) == positions
+
+
+def test_odd_part_for_text_is_passed_over(directory):
+    edit_json(directory / "config.json", text_config="none")
+    config = model_config("directory", path=str(directory), max_length=4096)
+    check_paths(config)
+    with pytest.raises(ConfigError, match=r"2048 tokens by its config\.json \("):
+        check_length(config, directory.parent)
 
 
 class TestByteTokenizer:
@@ -292,6 +316,14 @@ class TestDirectory:
         edit_json(directory / "config.json", hidden_act="nonesuch")
         with pytest.raises(ModelError, match=f"; {remedy}$"):
             load_directory(directory, attention=attention)
+
+    def test_remedy_for_a_model_that_cannot_run_with_sdpa_is_eager(self, directory):
+        edit_json(directory / "config.json", model_type="gpt_oss")
+        with pytest.raises(ModelError, match=r"GptOss.* does not support .*; use model\.attention=eager$"):
+            load_directory(directory)
+
+    def test_length_of_rows_is_no_matter_where_none_are_tokenised(self, directory):
+        assert load_directory(directory, max_length=4096).model.config.max_position_embeddings == 2048
 
     def test_missing_shard_is_named(self, directory):
         (directory / "model.safetensors").rename(directory / "model-00001-of-00002.safetensors")
@@ -461,6 +493,18 @@ class TestHub:
         shutil.copytree(saved, repository / "snapshots" / ("0" * 40))
         found = ask_hub(tmp_path, "owner/cached", HF_HUB_OFFLINE="1")["owner/cached"]
         assert found == str(repository / "snapshots" / ("0" * 40))
+
+    def test_what_the_cache_has_of_a_branch_is_nothing_to_refuse_a_run_by(self, tmp_path, saved, monkeypatch):
+        repository = tmp_path / "models--owner--cached"
+        commit = "0123456789" * 4
+        (repository / "refs").mkdir(parents=True)
+        (repository / "refs" / "main").write_text(commit)
+        shutil.copytree(saved, repository / "snapshots" / commit)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+        config = replace(model_config("deepseek_r1_llama_8b"), repo="owner/cached", max_length=4096)
+        check_length(config, tmp_path)
+        with pytest.raises(ConfigError, match="2048 tokens by its config"):
+            check_length(replace(config, revision=commit), tmp_path)
 
     def test_name_that_no_repository_can_have_is_refused(self, tmp_path):
         text = ask_hub(tmp_path, "no such//name", HF_HUB_OFFLINE="1")["no such//name"]
