@@ -78,9 +78,10 @@ def explain(error: BaseException) -> MedbotError | None:
 
 
 def as_text(error: OverrideParseException) -> str:
-    """The override that `error` is about as a shell takes it, its value a text."""
+    """The override that `error` is about as a shell takes it, its value a text; in general terms where it is none."""
     key, equals, value = error.override.partition("=")
-    if not equals or not value:
+    structured = value.startswith("[") or value.startswith("{") and ":" in value  # else the first of a template's names
+    if not equals or not value or structured:
         return "'key=\"…\"'"
     return shlex.quote(f"{key}={QuotedString(value, Quote.double).with_quotes()}")
 

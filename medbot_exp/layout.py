@@ -19,7 +19,11 @@ HEADER_SIZE_BYTES = 8  # of a safetensors file: the length of the JSON that foll
 
 def linears(config: Mapping[str, Any]) -> dict[str, Shape] | None:
     """(out, in) of each linear layer by its name, the head among them; None for a model of another build."""
-    if config.get("model_type") not in LLAMAS:
+    kind = config.get("model_type")
+    if kind not in LLAMAS:
+        return None
+    # transformers has a default of its own for these: 8 or 32 heads of keys, 128 in a head.
+    if kind != "llama" and "num_key_value_heads" not in config or kind == "qwen3" and "head_dim" not in config:
         return None
     try:
         hidden, inner, heads = (config[key] for key in ("hidden_size", "intermediate_size", "num_attention_heads"))
@@ -47,19 +51,23 @@ def stored_shapes(path: Path) -> dict[str, Shape]:
     """The shape of each tensor in a safetensors file by its name.
 
     Raises:
-        ModelError: it is torn: its header cannot be read, or the file is not as long as that says.
+        ModelError: it cannot be read, or is torn: its header is none, or the file is not as long as that says.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(HEADER_SIZE_BYTES), "little")
-        if length > size - HEADER_SIZE_BYTES:
-            raise torn(path, f"its {size} bytes are no header of safetensors")
-        try:
-            tensors = {name: told for name, told in json.loads(file.read(length)).items() if name != "__metadata__"}
-            shapes = {name: tuple(told["shape"]) for name, told in tensors.items()}
-            end = max((told["data_offsets"][1] for told in tensors.values()), default=0)
-        except (ValueError, AttributeError, TypeError, KeyError, IndexError) as error:
-            raise torn(path, "its header is none of safetensors") from error
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(HEADER_SIZE_BYTES), "little")
+            if length > size - HEADER_SIZE_BYTES:
+                raise torn(path, f"its {size} bytes are no header of safetensors")
+            header = file.read(length)
+    except OSError as error:
+        raise torn(path, f"it cannot be read ({error.strerror})") from error
+    try:
+        tensors = {name: told for name, told in json.loads(header).items() if name != "__metadata__"}
+        shapes = {name: tuple(told["shape"]) for name, told in tensors.items()}
+        end = max((told["data_offsets"][1] for told in tensors.values()), default=0)
+    except (ValueError, AttributeError, TypeError, KeyError, IndexError) as error:
+        raise torn(path, "its header is none of safetensors") from error
     whole = HEADER_SIZE_BYTES + length + end
     if size != whole:
         raise torn(path, f"it has {size} bytes, and {whole} by its header")
@@ -76,11 +84,13 @@ def misfit(config: Mapping[str, Any], stored: Mapping[str, Shape]) -> str | None
     expected = linears(config)
     if expected is None or "quantization_config" in config:  # stored in another form
         return None
-    if config.get("tie_word_embeddings") is not False:
-        del expected["lm_head"]
     expected |= {"model.embed_tokens": (config["vocab_size"], config["hidden_size"])}
-    # What AutoModel saved, the head left out, has no prefix.
-    names = {name: next((key for key in keys_of(name) if key in stored), None) for name in expected}
+    accepted = {name: keys_of(name) for name in expected}
+    if config.get("tie_word_embeddings") is not False:
+        # One matrix, under either name: safetensors' save_model keeps the one that is first in the alphabet.
+        del expected["lm_head"]
+        accepted["model.embed_tokens"] += ("lm_head.weight",)
+    names = {name: next((key for key in accepted[name] if key in stored), None) for name in expected}
     absent = [keys_of(name)[0] for name, key in names.items() if key is None]
     if absent:
         return f"has none for {', '.join(absent[:3])} ({len(absent)} of {len(expected)} are missing)"
@@ -90,6 +100,6 @@ def misfit(config: Mapping[str, Any], stored: Mapping[str, Shape]) -> str | None
     return None
 
 
-def keys_of(name: str) -> tuple[str, str]:
-    """What the weight of the module `name` may be called in a file."""
+def keys_of(name: str) -> tuple[str, ...]:
+    """What the weight of the module `name` may be called in a file; what AutoModel saved, no head, has no prefix."""
     return f"{name}.weight", f"{name.removeprefix('model.')}.weight"

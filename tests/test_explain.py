@@ -75,6 +75,11 @@ def test_text_that_hydra_cannot_read_is_shown_as_it_is_typed(value):
         assert hydra.compose("config", overrides=[typed]).tracking.notes == value
 
 
+@pytest.mark.parametrize("value", ["[q_proj,v=proj]", "[q_proj,v=proj", "{path: a=b}"])
+def test_list_that_hydra_cannot_read_is_not_made_a_text(value):
+    assert str(explained(f"lora.target_modules={value}")).endswith("quotes of its own: 'key=\"…\"'")
+
+
 def test_unknown_benchmark_in_a_list_names_the_benchmarks_there_are():
     assert "benchmark has: cases" in str(explained("benchmark=[xyz]"))
 

@@ -16,11 +16,21 @@ from threading import Thread
 import pytest
 import torch
 from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
 
 from medbot_exp import digest
 from medbot_exp.config import ArchitectureConfig, Dtype, ModelConfig, conf_directory
-from medbot_exp.errors import ModelError, OutOfMemoryError, resource_error
-from medbot_exp.model import Loaded, byte_tokenizer, check_paths, digest_meanwhile, load, positions_of
+from medbot_exp.errors import ConfigError, ModelError, OutOfMemoryError, resource_error
+from medbot_exp.model import (
+    Loaded,
+    byte_tokenizer,
+    check_length,
+    check_paths,
+    digest_meanwhile,
+    load,
+    positions_of,
+    read_object,
+)
 
 CPU = torch.device("cpu")
 TEXT = "Hämoglobin 12 µg/dl, don't stop ."
@@ -137,10 +147,25 @@ class TestTiny:
         ),
         ({"max_position_embeddings": 4096, "rope_scaling": {"factor": 4.0, "type": "linear"}}, 16384),
         ({"max_position_embeddings": 131072, "rope_scaling": {"long_factor": [1.0], "type": "longrope"}}, 131072),
+        # What transformers refuses, or makes nothing of.
+        ({"max_position_embeddings": 4096, "rope_scaling": "linear"}, 4096),
+        ({"max_position_embeddings": 4096, "rope_scaling": {"factor": float("inf")}}, 4096),
+        (
+            {"max_position_embeddings": 4096, "rope_scaling": {"factor": 2, "original_max_position_embeddings": "4k"}},
+            8192,
+        ),
     ],
 )
 def test_length_that_a_model_is_made_for_is_read_from_its_config(shape, positions):
     assert positions_of(shape) == positions
+
+
+def test_odd_part_for_text_is_passed_over(directory):
+    edit_json(directory / "config.json", text_config="none")
+    config = model_config("directory", path=str(directory), max_length=4096)
+    check_paths(config)
+    with pytest.raises(ConfigError, match=r"2048 tokens by its config\.json \("):
+        check_length(config, directory.parent)
 
 
 class TestByteTokenizer:
@@ -230,6 +255,56 @@ class TestDirectory:
         with pytest.raises(ModelError, match=words):
             check_paths(model_config("directory", path=str(directory)))
 
+    @pytest.mark.parametrize(
+        "renamed",
+        [
+            lambda name: name.replace("model.embed_tokens", "lm_head"),  # as safetensors' save_model has it
+            lambda name: name.removeprefix("model."),
+        ],
+        ids=["head", "no prefix"],
+    )
+    def test_weights_that_transformers_finds_under_other_names_are_whole(self, directory, renamed):
+        weights = directory / "model.safetensors"
+        save_file({renamed(name): tensor for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
+        check_paths(model_config("directory", path=str(directory)))
+        ids = byte_tokenizer()(TEXT)["input_ids"]
+        torch.testing.assert_close(logits_of(load_directory(directory).model, ids), logits_of(tiny(), ids))
+
+    def test_weights_of_a_tied_model_are_still_to_be_of_its_shape(self, directory):
+        weights = directory / "model.safetensors"
+        tensors = load_file(weights)
+        tensors["lm_head.weight"] = tensors.pop("model.embed_tokens.weight")[:-1].clone()
+        save_file(tensors, weights, {"format": "pt"})
+        with pytest.raises(ModelError, match=r"has lm_head\.weight of \(319, 64\), and .* \(320, 64\)"):
+            check_paths(model_config("directory", path=str(directory)))
+
+    def test_weights_in_shards_are_looked_at_together(self, directory):
+        (directory / "model.safetensors").unlink()
+        tiny().save_pretrained(directory, max_shard_size="100KB")
+        assert len(list(directory.glob("*.safetensors"))) > 1
+        check_paths(model_config("directory", path=str(directory)))
+        edit_json(directory / "config.json", num_hidden_layers=3)
+        with pytest.raises(ModelError, match=r"\(7 of 22 are"):
+            check_paths(model_config("directory", path=str(directory)))
+
+    @pytest.mark.parametrize(
+        "put, words",
+        [
+            (lambda weights: weights.symlink_to("nowhere"), r"No such file or directory"),
+            (lambda weights: weights.mkdir(), r"Is a directory"),
+        ],
+        ids=["dangling link", "directory"],
+    )
+    def test_weights_that_cannot_be_read_are_a_model_error(self, directory, put, words):
+        (directory / "model.safetensors").unlink()
+        put(directory / "model.safetensors")
+        with pytest.raises(ModelError, match=rf"cannot be read \({words}\); copy that file again$"):
+            check_paths(model_config("directory", path=str(directory)))
+
+    def test_json_that_cannot_be_read_is_a_model_error(self, directory):
+        with pytest.raises(ModelError, match=r"must be a JSON object, but .* Is a directory"):
+            read_object(directory)
+
     def test_memory_that_runs_out_while_files_are_mapped_is_no_fault_of_theirs(self):
         text = "unable to mmap 539570360 bytes from file <model.safetensors>: Cannot allocate memory (12)"
         assert isinstance(resource_error(RuntimeError(text)), OutOfMemoryError)
@@ -241,6 +316,14 @@ class TestDirectory:
         edit_json(directory / "config.json", hidden_act="nonesuch")
         with pytest.raises(ModelError, match=f"; {remedy}$"):
             load_directory(directory, attention=attention)
+
+    def test_remedy_for_a_model_that_cannot_run_with_sdpa_is_eager(self, directory):
+        edit_json(directory / "config.json", model_type="gpt_oss")
+        with pytest.raises(ModelError, match=r"GptOss.* does not support .*; use model\.attention=eager$"):
+            load_directory(directory)
+
+    def test_length_of_rows_is_no_matter_where_none_are_tokenised(self, directory):
+        assert load_directory(directory, max_length=4096).model.config.max_position_embeddings == 2048
 
     def test_missing_shard_is_named(self, directory):
         (directory / "model.safetensors").rename(directory / "model-00001-of-00002.safetensors")
@@ -410,6 +493,18 @@ class TestHub:
         shutil.copytree(saved, repository / "snapshots" / ("0" * 40))
         found = ask_hub(tmp_path, "owner/cached", HF_HUB_OFFLINE="1")["owner/cached"]
         assert found == str(repository / "snapshots" / ("0" * 40))
+
+    def test_what_the_cache_has_of_a_branch_is_nothing_to_refuse_a_run_by(self, tmp_path, saved, monkeypatch):
+        repository = tmp_path / "models--owner--cached"
+        commit = "0123456789" * 4
+        (repository / "refs").mkdir(parents=True)
+        (repository / "refs" / "main").write_text(commit)
+        shutil.copytree(saved, repository / "snapshots" / commit)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+        config = replace(model_config("deepseek_r1_llama_8b"), repo="owner/cached", max_length=4096)
+        check_length(config, tmp_path)
+        with pytest.raises(ConfigError, match="2048 tokens by its config"):
+            check_length(replace(config, revision=commit), tmp_path)
 
     def test_name_that_no_repository_can_have_is_refused(self, tmp_path):
         text = ask_hub(tmp_path, "no such//name", HF_HUB_OFFLINE="1")["no such//name"]

@@ -111,7 +111,7 @@ def perform(job: Job, record: Record, resumed_from: int | None) -> tuple[dict[st
             keep_freed_memory()
         with processes.local_first():
             outlined = outline(config.model, cache_dir)
-            rows = tokenized(config, job.inputs.split, outlined.tokenizer, cache_dir)
+            rows = tokenized(config, job.inputs.split, outlined, cache_dir)
             papers = papers_with_room(config, job.inputs.papers, rows.shots, outlined)
         # How much of divided weights is whole at a time is not planned.
         planned = device.type == "cuda" and config.trainer.sharding is Sharding.none

@@ -77,7 +77,7 @@ def run(config: RunConfig, hydra_files: HydraFiles) -> None:
         keep_freed_memory()
     passed, _ = read_questions(config)
     outlined = outline(config.model, cache_dir)
-    rows = tokenized(config, passed.split, outlined.tokenizer, cache_dir)
+    rows = tokenized(config, passed.split, outlined, cache_dir)
     memory = (
         plan_elsewhere(config, outlined, rows.longest())
         if elsewhere

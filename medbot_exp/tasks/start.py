@@ -15,7 +15,7 @@ from medbot_exp.device import find_device, refuse_lacking, refuse_unfit
 from medbot_exp.errors import DataError
 from medbot_exp.evaluation.paper import Paper, questions_of, read_papers
 from medbot_exp.lora import check_known_targets
-from medbot_exp.model import Loaded, check_length, check_paths
+from medbot_exp.model import Loaded, Outline, check_length, check_paths, refuse_too_long
 from medbot_exp.processes import Processes, refuse
 from medbot_exp.tasks.leak_gate import Passed, pass_gate, unseen
 from medbot_exp.tracking.wandb import Mode, decide_mode
@@ -150,11 +150,17 @@ def base_identity(config: RunConfig, version: str, device: "torch.device", proce
     }
 
 
-def tokenized(config: RunConfig, split: Split, tokenizer: Any, cache_dir: Path) -> Tokenized:
-    """The rows of `split` as `tokenizer` cuts them."""
+def tokenized(config: RunConfig, split: Split, outlined: Outline, cache_dir: Path) -> Tokenized:
+    """The rows of `split` as the tokenizer of the `outlined` model cuts them.
+
+    Raises:
+        ConfigError: they may be longer than the model is made for.
+        DataError: as of `tokenize`.
+    """
+    refuse_too_long(config.model, outlined)
     shots, training = split.train[: config.prompt.shots], split.train[config.prompt.shots :]
     held_out = split.validation[: config.trainer.eval_limit]
-    common = (shots, config.prompt, config.data, config.model.max_length, tokenizer, cache_dir)
+    common = (shots, config.prompt, config.data, config.model.max_length, outlined.tokenizer, cache_dir)
     rows = tokenize("train", training, *common)
     everything = len(split.validation)
     part = f"validation ({len(held_out)} of {everything})" if len(held_out) < everything else "validation"

@@ -87,6 +87,19 @@ def test_model_without_weights_is_planned_as_the_one_that_has_them(told, tmp_pat
     assert told(*words)["time"].startswith("about ")
 
 
+def test_rows_longer_than_the_model_is_made_for_are_not_planned(told, tmp_path, compose):
+    loaded = load(compose("model=tiny").model, tmp_path, torch.device("cpu"))
+    loaded.model.save_pretrained(tmp_path / "model")
+    byte_tokenizer().save_pretrained(tmp_path / "model")
+    config = tmp_path / "model" / "config.json"
+    written = json.loads(config.read_text())
+    del written["max_position_embeddings"]  # 2048 by transformers
+    config.write_text(json.dumps(written))
+    words = ("model=directory", f"model.path={tmp_path / 'model'}", *SMALL[1:], "model.max_length=2049")
+    with pytest.raises(ConfigError, match=r"2048 tokens as transformers has it .*; use model.max_length=2048$"):
+        told(*words)
+
+
 def test_flash_attention_is_planned_for_a_gpu_that_is_elsewhere(told):
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
