@@ -5,7 +5,6 @@ with a local directory (or an architecture to fill with random numbers), and `lo
 """
 
 import hashlib
-import json
 import logging
 import math
 import re
@@ -24,6 +23,7 @@ from medbot_exp.embedded import check_wheel, convert_wheel, converted
 from medbot_exp.errors import ConfigError, ModelError, first_line, resource_error, storage_error
 from medbot_exp.layout import linears, misfit, stored_shapes
 from medbot_exp.padding import check_padding, set_pad_token
+from medbot_exp.whole_files import read_object
 
 if TYPE_CHECKING:
     import torch
@@ -146,7 +146,7 @@ def check_length(config: ModelConfig, cache_dir: Path) -> None:
     """Raise a ConfigError where rows may be longer than the model is made for, as far as its config.json is here."""
     path = config_file(config, cache_dir)
     if path is not None and path.is_file():
-        refuse_beyond(config, positions_of(text_shape(read_object(path))), "by its config.json")
+        refuse_beyond(config, positions_of(text_shape(object_of(path))), "by its config.json")
 
 
 def refuse_too_long(config: ModelConfig, outlined: Outline) -> None:
@@ -161,7 +161,7 @@ def known_linears(config: ModelConfig, cache_dir: Path) -> list[str] | None:
         names = linears(asdict(config.architecture) | {"model_type": "llama"})
     else:
         path = config_file(config, cache_dir)
-        names = linears(read_object(path)) if path is not None and path.is_file() else None
+        names = linears(object_of(path)) if path is not None and path.is_file() else None
     return None if names is None else list(names)
 
 
@@ -264,7 +264,7 @@ def check_config(directory: Path) -> None:
             f"`model.path` must be a directory with config.json, but there is none in {directory}; "
             "give the directory that save_pretrained wrote"
         )
-    read_object(directory / "config.json")
+    object_of(directory / "config.json")
 
 
 def check_weights(directory: Path) -> None:
@@ -293,7 +293,7 @@ def check_weights(directory: Path) -> None:
             f"weights must be {WEIGHTS}, or shards that {SHARDS} lists, but {directory} has {', '.join(present[:3])} "
             "and neither of them; copy the index as well, or rename a file that is the whole"
         )
-    listed = read_object(directory / SHARDS).get("weight_map")
+    listed = object_of(directory / SHARDS).get("weight_map")
     shards = set(map(str, listed.values())) if isinstance(listed, dict) else set()
     absent = sorted(shards - set(present))
     if absent or not shards:
@@ -307,28 +307,25 @@ def check_weights(directory: Path) -> None:
 def refuse_misfit(directory: Path, names: list[str]) -> None:
     """Raise a ModelError where a safetensors file of `names` is torn, or all are not those of config.json."""
     stored = {key: shape for name in names for key, shape in stored_shapes(directory / name).items()}
-    fault = misfit(read_object(directory / "config.json"), stored)
+    fault = misfit(object_of(directory / "config.json"), stored)
     if fault is not None:
         raise ModelError(
             f"every weight of the model must be in the safetensors, but {directory} {fault}; get them again"
         )
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def object_of(path: Path) -> dict[str, Any]:
     """The JSON object in a model's file.
 
     Raises:
         ModelError: it is none.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError(f"it is of type {type(content).__name__}")
+        return read_object(path)
     except (OSError, ValueError) as error:
         raise ModelError(
             f"{path.name} must be a JSON object, but in {path.parent} it is not: {error}; copy it again"
         ) from error
-    return content
 
 
 def check_tokenizer(directory: Path, config: ModelConfig) -> None:
@@ -349,7 +346,7 @@ def check_tokenizer(directory: Path, config: ModelConfig) -> None:
         tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     except Exception:  # the library's own type; what is wrong with the file is told by `read_tokenizer`
         return
-    shape = read_object(directory / "config.json")
+    shape = object_of(directory / "config.json")
     embeddings = text_shape(shape).get("vocab_size")
     if isinstance(embeddings, int):  # else transformers has a default, or refuses it
         refuse_unembedded(tokenizer.get_vocab_size(), embeddings, str(directory))

@@ -14,6 +14,7 @@ from medbot_exp.errors import ModelError, first_line
 from medbot_exp.lora import peft_config, peft_values, reached
 from medbot_exp.override_text import equal
 from medbot_exp.rundir import ADAPTER_FILES
+from medbot_exp.whole_files import read_object
 
 if TYPE_CHECKING:
     import peft
@@ -250,16 +251,12 @@ def read_config(path: Path) -> dict[str, Any]:
         ModelError: it is no JSON object.
     """
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        reason = f"it is a {type(saved).__name__}"
-    except (ValueError, OSError) as error:
-        saved, reason = None, str(error)
-    if not isinstance(saved, dict):
+        return read_object(path)
+    except (OSError, ValueError) as error:
         raise ModelError(
-            f"{CONFIG} must be a whole JSON object, but {path} is not: {reason}; restore it: the run's checkpoints/ "
+            f"{CONFIG} must be a whole JSON object, but {path} is not: {error}; restore it: the run's checkpoints/ "
             "hold the same file"
-        )
-    return saved
+        ) from error
 
 
 def read(directory: Path) -> dict[str, "torch.Tensor"]:

@@ -28,20 +28,31 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it holds something else.
+    """
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError(f"it is a {type(content).__name__}")
+    return content
+
+
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`, a record of ours.
+    """As `read_object`, of a record of ours.
 
     Raises:
         RunDirectoryError: it is not there, or holds something else.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        reason = f"it is a {type(content).__name__}"
-    except (ValueError, OSError) as error:
-        content, reason = None, str(error)
-    if not isinstance(content, dict):
-        raise RunDirectoryError(f"a record must be one whole JSON object, but {path} is not: {reason}; restore it")
-    return content
+        return read_object(path)
+    except (OSError, ValueError) as error:
+        raise RunDirectoryError(
+            f"a record must be one whole JSON object, but {path} is not: {error}; restore it"
+        ) from error
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:

@@ -28,8 +28,8 @@ from medbot_exp.model import (
     check_paths,
     digest_meanwhile,
     load,
+    object_of,
     positions_of,
-    read_object,
 )
 
 CPU = torch.device("cpu")
@@ -303,7 +303,7 @@ class TestDirectory:
 
     def test_json_that_cannot_be_read_is_a_model_error(self, directory):
         with pytest.raises(ModelError, match=r"must be a JSON object, but .* Is a directory"):
-            read_object(directory)
+            object_of(directory)
 
     def test_memory_that_runs_out_while_files_are_mapped_is_no_fault_of_theirs(self):
         text = "unable to mmap 539570360 bytes from file <model.safetensors>: Cannot allocate memory (12)"

@@ -5,7 +5,8 @@ import resource
 
 import pytest
 
-from medbot_exp.whole_files import read_jsonl, write_jsonl, write_text
+from medbot_exp.errors import RunDirectoryError
+from medbot_exp.whole_files import read_json, read_jsonl, write_jsonl, write_text
 
 
 def test_write_text_replaces_the_whole_file(tmp_path):
@@ -55,3 +56,13 @@ def test_torn_last_line_does_not_count(tmp_path):
         path.write_text(whole[:-missing])
         # Where nothing but the line's end is missing, the row itself is whole.
         assert read_jsonl(path) == (rows if missing == 1 else rows[:2])
+
+
+@pytest.mark.parametrize(("content", "told"), [("{", "Expecting"), ("", "Expecting"), ("[]", "it is a list")])
+def test_record_that_is_no_whole_object_is_refused(tmp_path, content, told):
+    path = tmp_path / "result.json"
+    path.write_text(content)
+    with pytest.raises(RunDirectoryError, match=f"one whole JSON object, but .*result.json is not: {told}.*; restore"):
+        read_json(path)
+    with pytest.raises(RunDirectoryError, match="No such file"):
+        read_json(tmp_path / "none.json")

@@ -1,7 +1,6 @@
 """task=evaluate: benchmarks put to the model of a run and to its base, or to a base model alone."""
 
 import gc
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -36,7 +35,7 @@ from medbot_exp.tracking.record import Mirror, Record, finite
 from medbot_exp.tracking.wandb import Mode, Place, decide_mode, open_mirror
 from medbot_exp.training import backend
 from medbot_exp.training.allocator import keep_freed_memory
-from medbot_exp.whole_files import write_json, write_jsonl
+from medbot_exp.whole_files import read_json, read_object, write_json, write_jsonl
 
 if TYPE_CHECKING:
     import torch
@@ -299,7 +298,7 @@ def tell_replaced(directory: rundir.RunDirectory, metric: str, evaluation: Mappi
     if not path.is_file():
         return
     try:
-        old = json.loads(path.read_text(encoding="utf-8"))
+        old = read_object(path)
     except ValueError as error:
         log.warning("%s, which is no JSON, is replaced: %s", path, error)
         return
@@ -342,7 +341,7 @@ def mirrored(subject: Subject, mode: Mode | None, evaluations: Mapping[str, Mapp
         return Mirror()
     log.info("W&B is %s: %s", mode.name, mode.reason)
     directory = subject.directory
-    told = json.loads(directory.manifest.read_text(encoding="utf-8"))
+    told = read_json(directory.manifest)
     kind = "evaluate" if subject.manifest is None else "train" if told["study"] is None else "trial"
     place = Place(directory.path, told["run_id"], told["name"], told["study"], kind)
     files = Record(
