@@ -27,7 +27,6 @@ from medbot_exp.config import (
     Method,
     ModelConfig,
     ModelKind,
-    ObjectiveConfig,
     OptimizerConfig,
     Precision,
     PromptConfig,
@@ -136,7 +135,7 @@ def faults_of(config: RunConfig) -> list[str]:
         *trainer_rules(config.trainer, config.optimizer),
         *(unsloth_rules(config) if config.backend.name is BackendName.unsloth else ()),
         *tracking_rules(config.tracking),
-        *objective_rules(config.objective, objectives_of(config)),
+        *objective_rules(config),
         *(
             rule
             for name, benchmark in config.benchmark.items()
@@ -468,8 +467,9 @@ def tracking_rules(tracking: TrackingConfig) -> Iterator[Rule]:
     )
 
 
-def objective_rules(objective: ObjectiveConfig, metrics: list[str]) -> Iterator[Rule]:
+def objective_rules(config: RunConfig) -> Iterator[Rule]:
     """Metrics that there are, and the direction that goes with each."""
+    objective, metrics = config.objective, objectives_of(config)
     given = {"objective.metric": objective.metric, "objective.direction": objective.direction}
     try:
         goals = objective.goals()
@@ -487,12 +487,17 @@ def objective_rules(objective: ObjectiveConfig, metrics: list[str]) -> Iterator[
         given,
         "change objective.direction",
     )
+    unwritten = [
+        f"benchmark.{name}.method=generate has it write, and its tokens counted"
+        for name, benchmark in config.benchmark.items()
+        if f"eval/{development_name(name, benchmark)}/completion_tokens" in set(goals) - set(metrics)
+    ]
     yield Rule(
         "`objective.metric` must be one that the run measures, of a benchmark its development part: "
         "what is chosen by a test has none left",
         bool(goals) and set(goals) <= set(metrics),
         {"objective.metric": objective.metric},
-        f"the run has: {', '.join(metrics)}",
+        "; ".join([f"the run has: {', '.join(metrics)}", *unwritten]),
     )
 
 

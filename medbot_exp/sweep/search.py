@@ -13,6 +13,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.types import HydraContext, RunMode, TaskFunction
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import MissingMandatoryValue
 
 from medbot_exp.config import RunConfig
 from medbot_exp.device import visible_gpus
@@ -214,18 +215,35 @@ def prepare(settings: Settings, config: DictConfig, context: HydraContext, argum
 
 
 def fixed_config(config: DictConfig, loader: ConfigLoader, space: SearchSpace) -> DictConfig:
-    """What the fixed overrides of `space` compose to, with the first option of a group that must be given.
+    """What the fixed overrides of `space` compose to, with the first choice of a group or value that must be given.
 
     Composed as Hydra composes for a multirun: a group that nothing but a custom search space chooses is left out.
     """
     choices = config.hydra.runtime.choices
     first = {key: texts[0] for key, texts in space.texts.items() if OmegaConf.is_missing(choices, bare(key))}
-    overrides = [assignment(key, text) for key, text in (first | space.fixed).items()]
-    base = loader.load_configuration(
-        config.hydra.job.config_name, [*config.hydra.overrides.hydra, *overrides], RunMode.MULTIRUN
-    )
+
+    def composed() -> DictConfig:
+        overrides = [assignment(key, text) for key, text in (first | space.fixed).items()]
+        return loader.load_configuration(
+            config.hydra.job.config_name, [*config.hydra.overrides.hydra, *overrides], RunMode.MULTIRUN
+        )
+
+    base = composed()
+    wanting = {key: texts[0] for key, texts in space.texts.items() if must_be_given(base, bare(key))}
+    if wanting:
+        first |= wanting
+        base = composed()
     OmegaConf.copy_cache(from_config=config, to_config=base)
     return base
+
+
+def must_be_given(config: DictConfig, key: str) -> bool:
+    """Whether the value of `key` in `config` is the one that waits for another, ???."""
+    try:
+        OmegaConf.select(config, key, throw_on_missing=True)
+    except MissingMandatoryValue:
+        return True
+    return False
 
 
 def setting_faults(settings: Settings) -> list[str]:

@@ -50,6 +50,10 @@ CASES = [
         ["must be one that the run measures", "objective.metric=eval/medqa/accuracy", "the run has: validation/loss, "],
     ),
     (
+        ["lora.r=8,16", "objective=accuracy_and_tokens", "benchmark=[cases]"],
+        ["must be one that the run measures", "benchmark.cases.method=generate has it write, and its tokens counted"],
+    ),
+    (
         ["lora.r=8,16", "hydra.sweeper.storage='postgresql+psycopg2://me@127.0.0.1:1/none'", "hydra.sweeper.n_jobs=1"],
         ["must be usable", "postgresql+psycopg2://me@127.0.0.1:1/none", "See that the server runs"],
     ),
@@ -69,6 +73,10 @@ CASES = [
     (
         ["lora.r=8,16", "hydra.sweeper.n_jobs=2"],
         ["a GPU of its own", "n_jobs=2 and 1 of them", "hydra.sweeper.n_jobs=1"],
+    ),
+    (
+        ["model=directory", "model.path=here,there"],
+        ["`model.path` must be a directory with config.json, but there is none in here", "none in there"],
     ),
 ]
 
