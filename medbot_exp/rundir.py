@@ -328,6 +328,12 @@ def trials_of(study: Path) -> list[RunDirectory]:
     return [RunDirectory(path) for path in sorted(study.glob("trial-*"), key=lambda path: (len(path.name), path.name))]
 
 
+def others_evaluated(run: RunDirectory, metric: str) -> list[RunDirectory]:
+    """The other trials of the study of `run` with an evaluation of `metric`; none where it is no trial."""
+    others = (trial for trial in trials_of(run.path.parent) if trial.path != run.path)
+    return [trial for trial in others if trial.evaluation(metric).is_file()]
+
+
 def is_whole(checkpoint: Path) -> bool:
     """Whether a checkpoint was written to its end, and its removal has not begun."""
     return (checkpoint / "complete").is_file()

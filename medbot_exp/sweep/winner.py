@@ -12,7 +12,7 @@ import yaml
 
 from medbot_exp.config import ObjectiveConfig
 from medbot_exp.objectives import DEVELOPMENT
-from medbot_exp.rundir import HydraFiles, RunDirectory, trials_of
+from medbot_exp.rundir import HydraFiles, RunDirectory, others_evaluated
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +31,8 @@ def test_facts(winner: RunDirectory) -> dict[str, str]:
     if not metrics:
         return {}
     words = evaluation_of(winner, files)
-    earlier = {metric: others_tested(winner, metric) for metric in metrics}
-    before = sorted({str(trial) for trials in earlier.values() for trial in trials})
-    if before:
-        log.warning("the test was read for %s, and is now for %s", ", ".join(before), winner)
-    else:
+    earlier = {metric: others_evaluated(winner, metric) for metric in metrics}
+    if not any(earlier.values()):  # else the evaluation says for which
         log.info("the test is read once, for %s", winner)
     done = subprocess.run([sys.executable, *words], stdout=subprocess.DEVNULL)
     if done.returncode:
@@ -79,12 +76,6 @@ def evaluation_of(run: RunDirectory, files: HydraFiles) -> list[str]:
     """The words behind `python` that read the tests of `run`, whose command is in `files`."""
     own = [word for word in files.task_overrides() if word.startswith(TAKEN_OVER)]
     return ["-m", "medbot_exp", "task=evaluate", run.override("task.run"), *own]
-
-
-def others_tested(winner: RunDirectory, metric: str) -> list[RunDirectory]:
-    """The other trials of the study of `winner` that were put to the test `metric`."""
-    others = (trial for trial in trials_of(winner.path.parent) if trial.path != winner.path)
-    return [trial for trial in others if trial.evaluation(metric).is_file()]
 
 
 def told(metric: str, evaluation: dict[str, Any], others: int) -> str:

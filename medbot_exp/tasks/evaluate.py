@@ -283,6 +283,7 @@ def record(
             "environment": manifest.environment(),
         }
         tell_replaced(directory, metric, evaluations[metric])
+        tell_others(directory, metric)
         write_jsonl(directory.evaluated(base_of(metric)), each.base.rows())
         if each.tuned:
             write_jsonl(directory.evaluated(metric), each.tuned.rows())
@@ -310,6 +311,18 @@ def tell_replaced(directory: rundir.RunDirectory, metric: str, evaluation: Mappi
         differing.append(f"{old['items']} items before, {evaluation['items']} now, and not the same")
     if differing:
         log.warning("%s and its answers are replaced by those of another evaluation: %s", path, "; ".join(differing))
+
+
+def tell_others(directory: rundir.RunDirectory, metric: str) -> None:
+    """Log which other trials of the study of the run in `directory` were asked `metric`, where some were."""
+    others = rundir.others_evaluated(directory, metric)
+    if others:
+        log.warning(
+            "%s was read for %s of the same study before, and is now for %s; it is no test of one that is chosen by it",
+            metric,
+            ", ".join(each.path.name for each in others),
+            directory.path.name,
+        )
 
 
 def record_base(subject: Subject, evaluations: Mapping[str, Any], device: "torch.device") -> None:

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from medbot_exp.rundir import RunDirectory
-from medbot_exp.sweep.winner import others_tested, told
+from medbot_exp.rundir import RunDirectory, others_evaluated
+from medbot_exp.sweep.winner import told
 from medbot_exp.sweep.winner import test_facts as facts_of_test
 from medbot_exp.whole_files import read_jsonl, write_json
 
@@ -65,15 +65,21 @@ def test_front_has_no_winner_and_says_how_the_test_is_read(run_python_in, tmp_pa
     assert not list((tmp_path / "multirun" / "s").glob("*/evaluations"))
     finished = run_python_in(tmp_path, *command)
     assert finished.status == 0 and "accuracy on cases (n=5)" in finished.stdout
+    assert "of the same study" not in finished.stderr
+    other = {"trial-0000": "trial-0001", "trial-0001": "trial-0000"}
+    read = next(name for name in other if name in command[3])
+    command[3] = command[3].replace(read, other[read])
+    finished = run_python_in(tmp_path, *command)
+    assert f"cases was read for {read} of the same study before, and is now for {other[read]}; " in finished.stderr
 
 
 def test_winner_after_others_says_that_the_test_was_read_for_them(tmp_path):
     trials = [RunDirectory(tmp_path / f"trial-000{number}") for number in range(3)]
     for trial in trials[:2]:
         write_json(trial.evaluation("cases"), {})
-    assert [other.path.name for other in others_tested(trials[2], "cases")] == ["trial-0000", "trial-0001"]
-    assert [other.path.name for other in others_tested(trials[1], "cases")] == ["trial-0000"]
-    assert others_tested(trials[2], "medqa") == []
+    assert [other.path.name for other in others_evaluated(trials[2], "cases")] == ["trial-0000", "trial-0001"]
+    assert [other.path.name for other in others_evaluated(trials[1], "cases")] == ["trial-0000"]
+    assert others_evaluated(trials[2], "medqa") == []
     values = {"accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6, "n": 9}
     metrics = {f"eval/cases/{key}": value for key, value in values.items()}
     evaluation = {"tuned": metrics, "base": metrics}
