@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from medbot_exp.config import LoraConfig, LoraInit, RunConfig, is_targeted
 from medbot_exp.errors import ConfigError
-from medbot_exp.model import known_linears
+from medbot_exp.model_files import known_linears
 
 if TYPE_CHECKING:
     import peft

@@ -21,16 +21,8 @@ from safetensors.torch import load_file, save_file
 from medbot_exp import digest
 from medbot_exp.config import ArchitectureConfig, Dtype, ModelConfig, conf_directory
 from medbot_exp.errors import ConfigError, ModelError, OutOfMemoryError, resource_error
-from medbot_exp.model import (
-    Loaded,
-    byte_tokenizer,
-    check_length,
-    check_paths,
-    digest_meanwhile,
-    load,
-    object_of,
-    positions_of,
-)
+from medbot_exp.model import Loaded, byte_tokenizer, digest_meanwhile, load
+from medbot_exp.model_files import check_length, check_paths, object_of, positions_of
 
 CPU = torch.device("cpu")
 TEXT = "Hämoglobin 12 µg/dl, don't stop ."

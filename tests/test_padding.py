@@ -10,7 +10,8 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from medbot_exp.errors import ModelError
-from medbot_exp.model import byte_tokenizer, check_outline, check_paths
+from medbot_exp.model import byte_tokenizer
+from medbot_exp.model_files import check_outline, check_paths
 from medbot_exp.padding import set_pad_token
 
 

@@ -14,7 +14,7 @@ from medbot_exp.device import find_device, needs, refuse_lacking, refuse_unfit
 from medbot_exp.errors import ConfigError, MedbotError, RunDirectoryError, TrialError, first_line
 from medbot_exp.evaluation.paper import read_papers
 from medbot_exp.lora import check_known_targets
-from medbot_exp.model import check_length, check_paths
+from medbot_exp.model_files import check_length, check_paths
 from medbot_exp.processes import ALONE, refuse
 from medbot_exp.rules import typed
 

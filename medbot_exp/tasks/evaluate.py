@@ -20,7 +20,8 @@ from medbot_exp.evaluation.generate import end_tokens
 from medbot_exp.evaluation.measure import Answers, Examiner, compared
 from medbot_exp.evaluation.paper import Paper, read_papers, read_tests
 from medbot_exp.evaluation.vllm import Server, Vllm, answered_by_vllm, refuse_without_vllm
-from medbot_exp.model import Located, Outline, check_paths, generation_config, locate, outline
+from medbot_exp.model import Located, Outline, generation_config, locate, outline
+from medbot_exp.model_files import check_paths
 from medbot_exp.processes import ALONE, refuse
 from medbot_exp.report.console import stdout_console
 from medbot_exp.report.evaluation import print_evaluation

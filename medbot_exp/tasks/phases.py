@@ -20,7 +20,8 @@ from medbot_exp.evaluation.examine import with_room
 from medbot_exp.evaluation.measure import Exam, Examiner
 from medbot_exp.evaluation.paper import Paper, named
 from medbot_exp.evaluation.score import held_out_metrics
-from medbot_exp.model import Loaded, Outline, digest_meanwhile, locate, outline, positions_of
+from medbot_exp.model import Loaded, Outline, digest_meanwhile, locate, outline
+from medbot_exp.model_files import positions_of
 from medbot_exp.objectives import REPORTED
 from medbot_exp.processes import Processes, share_of
 from medbot_exp.report.console import stderr_console

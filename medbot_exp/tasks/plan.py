@@ -14,7 +14,8 @@ from medbot_exp.data.sources import check_file
 from medbot_exp.device import GPU_EXTRA, find_device, needs, refuse_lacking, refuse_unfit
 from medbot_exp.errors import ConfigError
 from medbot_exp.lora import refuse_absent
-from medbot_exp.model import Outline, check_outline, outline
+from medbot_exp.model import Outline, outline
+from medbot_exp.model_files import check_outline
 from medbot_exp.processes import ALONE, refuse
 from medbot_exp.report.console import print_facts, stdout_console
 from medbot_exp.report.progress import duration, plural

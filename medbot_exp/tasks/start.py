@@ -15,7 +15,8 @@ from medbot_exp.device import find_device, refuse_lacking, refuse_unfit
 from medbot_exp.errors import DataError
 from medbot_exp.evaluation.paper import Paper, questions_of, read_papers
 from medbot_exp.lora import check_known_targets
-from medbot_exp.model import Loaded, Outline, check_length, check_paths, refuse_too_long
+from medbot_exp.model import Loaded, Outline
+from medbot_exp.model_files import check_length, check_paths, refuse_too_long
 from medbot_exp.processes import Processes, refuse
 from medbot_exp.tasks.leak_gate import Passed, pass_gate, unseen
 from medbot_exp.tracking.wandb import Mode, decide_mode
@@ -157,7 +158,7 @@ def tokenized(config: RunConfig, split: Split, outlined: Outline, cache_dir: Pat
         ConfigError: they may be longer than the model is made for.
         DataError: as of `tokenize`.
     """
-    refuse_too_long(config.model, outlined)
+    refuse_too_long(config.model, outlined.config)
     shots, training = split.train[: config.prompt.shots], split.train[config.prompt.shots :]
     held_out = split.validation[: config.trainer.eval_limit]
     common = (shots, config.prompt, config.data, config.model.max_length, outlined.tokenizer, cache_dir)

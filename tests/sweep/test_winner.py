@@ -6,8 +6,8 @@ import re
 import pytest
 
 from medbot_exp.rundir import RunDirectory, others_evaluated
-from medbot_exp.sweep.winner import told
 from medbot_exp.sweep.winner import test_facts as facts_of_test
+from medbot_exp.sweep.winner import told
 from medbot_exp.whole_files import read_jsonl, write_json
 
 SMALL = (
