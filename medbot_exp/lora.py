@@ -56,12 +56,23 @@ def adds_to_base(lora: LoraConfig) -> bool:
     return lora.init in (LoraInit.default, LoraInit.gaussian) and not lora.dora
 
 
+def linear_layers(model: "PreTrainedModel") -> dict[str, tuple[int, int]]:
+    """(in, out) of each linear layer of `model` by its name; GPT-2 has its own kind, which PEFT knows as well."""
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    found = {}
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            found[name] = (module.in_features, module.out_features)
+        elif isinstance(module, Conv1D):
+            found[name] = (module.nx, module.nf)
+    return found
+
+
 def check_targets(model: "PreTrainedModel", lora: LoraConfig) -> None:
     """Raise a ConfigError for a target that names no linear layer; PEFT passes over it while another one matches."""
-    import torch
-
-    names = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
-    refuse_absent(names, lora)
+    refuse_absent(list(linear_layers(model)), lora)
 
 
 def check_known_targets(config: RunConfig) -> None:

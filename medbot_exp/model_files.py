@@ -218,8 +218,9 @@ def check_tokenizer(directory: Path, config: ModelConfig) -> None:
         return  # transformers reads another file: `outline` sees it
     try:
         tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
-    except Exception:  # the library's own type; what is wrong with the file is told by `read_tokenizer`
-        return
+    except Exception:  # the library's own type
+        object_of(directory / "tokenizer.json")
+        return  # what is wrong with the object is told by transformers, which may go by another file
     shape = object_of(directory / "config.json")
     embeddings = text_shape(shape).get("vocab_size")
     if isinstance(embeddings, int):  # else transformers has a default, or refuses it

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from medbot_exp.config import LoraConfig, LoraInit, is_targeted
 from medbot_exp.errors import ModelError, first_line
-from medbot_exp.lora import peft_config, peft_values, reached
+from medbot_exp.lora import linear_layers, peft_config, peft_values, reached
 from medbot_exp.override_text import equal
 from medbot_exp.rundir import ADAPTER_FILES
 from medbot_exp.whole_files import read_object
@@ -35,7 +35,7 @@ KEYS = {
     "target_modules": "lora.target_modules",
 }
 # What PEFT fills in itself by the model that it meets, as for experts that it joins.
-PATTERNS = ("alpha_pattern", "rank_pattern", "target_parameters")
+PATTERNS = ("alpha_pattern", "fan_in_fan_out", "rank_pattern", "target_parameters")
 # What else it holds and no answer depends on; all others are options of PEFT's that a run never sets.
 IDLE = (
     "auto_mapping",
@@ -135,7 +135,7 @@ def outlined(
     plain = replace(lora, init=LoraInit.default)  # the others read the base weights, which are not there
     with torch.device("meta"):
         base = AutoModelForCausalLM.from_config(shape)
-        linears = [name for name, module in base.named_modules() if isinstance(module, torch.nn.Linear)]
+        linears = linear_layers(base)
         model = get_peft_model(base, peft_config(plain))
     targeted = {
         name.removeprefix("base_model.model.")

@@ -390,6 +390,8 @@ class TestDirectory:
         (directory / "tokenizer.json").write_text('{"version": ')
         with pytest.raises(ModelError, match="must hold a tokenizer"):
             load_directory(directory)
+        with pytest.raises(ModelError, match=r"tokenizer\.json must be a JSON object, but .*; copy it again"):
+            check_paths(model_config("directory", path=str(directory)))
 
     def test_unknown_architecture_is_named(self, directory):
         edit_json(directory / "config.json", model_type="nonesuch")

@@ -40,7 +40,7 @@ class Course:
 
     Attributes:
         steps: optimizer steps.
-        rows_per_step: rows of one.
+        rows_per_step: rows of one, at most.
         epochs: passes over the rows.
         tokens: of all steps, prompt and completion, padding left out.
         evaluations: times that the held-out loss is measured, before and behind the training included.
@@ -121,7 +121,7 @@ def refuse_unplanned(config: RunConfig) -> None:
 def course_of(config: RunConfig, rows: Tokenized) -> Course:
     """How long a training of `config` on `rows` goes, unless it is stopped early."""
     trainer, count = config.trainer, len(rows.train)
-    per_step = trainer.batch_size * trainer.gradient_accumulation_steps
+    per_step = min(trainer.batch_size * trainer.gradient_accumulation_steps, count)
     batches = math.ceil(count / trainer.batch_size)
     steps_per_epoch = math.ceil(batches / trainer.gradient_accumulation_steps)
     steps = trainer.max_steps or math.ceil((trainer.epochs or 1) * steps_per_epoch)
@@ -150,6 +150,7 @@ def memory_table(memory: MemoryPlan) -> Table:
 
 def part_name(name: str, memory: MemoryPlan) -> str:
     """A part of the memory, with what it is kept in or for."""
+    trainer, processes = memory.config.trainer, memory.setting.processes
     types = {4: "float32", 2: "16 bits"}
     weights = types[memory.setting.weight_bytes]
     if memory.config.model.quantization is Quantization.nf4:
@@ -159,8 +160,8 @@ def part_name(name: str, memory: MemoryPlan) -> str:
         "adapter": "float32",
         "workspace": "of matrix products",
         "optimizer": memory.config.optimizer.name.name,
-        "activations": f"{memory.config.trainer.batch_size} rows of {memory.rows.training} tokens",
-        "held-out loss": f"{memory.config.trainer.eval_batch_size} rows of {memory.rows.held_out} tokens",
+        "activations": f"{plural(memory.rows.batch(trainer, processes), 'row')} of {memory.rows.training} tokens",
+        "held-out loss": f"{plural(memory.rows.held_out_batch(trainer), 'row')} of {memory.rows.held_out} tokens",
     }
     return f"{name} ({more[name]})" if name in more else name
 
@@ -192,6 +193,11 @@ def facts(config: RunConfig, rows: Tokenized, course: Course, memory: MemoryPlan
             f"yes: {memory.free_gib():.1f} GiB are free"
             if memory.fits()
             else f"no: {memory.free_gib():.1f} GiB are free\n{memory.advice(memory.free)}"
+        )
+    elif memory is not None and not memory.setting.cuda and memory.footprint().total() > free_host_bytes():
+        told["fits"] = (
+            f"no: {amount(free_host_bytes())} of the machine's memory are free; lower trainer.batch_size or "
+            "model.max_length, or use trainer.gradient_checkpointing=true"
         )
     return told
 

@@ -59,7 +59,12 @@ class Tokenized:
 
     def longest(self) -> Longest:
         """What decides the memory of a training on them."""
-        return Longest(max(map(len, self.train.input_ids)), max(map(len, self.held_out.input_ids)))
+        return Longest(
+            training=max(map(len, self.train.input_ids)),
+            held_out=max(map(len, self.held_out.input_ids)),
+            training_rows=len(self.train),
+            held_out_rows=len(self.held_out),
+        )
 
 
 @dataclass(frozen=True)

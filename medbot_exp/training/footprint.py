@@ -19,9 +19,11 @@ from medbot_exp.config import (
     Precision,
     Quantization,
     RunConfig,
+    TrainerConfig,
     is_targeted,
 )
 from medbot_exp.evaluation.score import HEAD_EXTRAS, TOKENS_AT_A_TIME
+from medbot_exp.lora import linear_layers
 from medbot_exp.processes import share_of
 
 if TYPE_CHECKING:
@@ -71,10 +73,24 @@ class Transformer:
 
 @dataclass(frozen=True)
 class Longest:
-    """Tokens of the longest row to train on, and of the longest held-out one."""
+    """Tokens of the longest row to train on, and of the longest held-out one.
+
+    Attributes:
+        training_rows, held_out_rows: how many there are: no batch has more; infinite where nobody knows.
+    """
 
     training: int
     held_out: int
+    training_rows: float = math.inf
+    held_out_rows: float = math.inf
+
+    def batch(self, trainer: TrainerConfig, processes: int) -> int:
+        """Rows that one of `processes` trains on at a time, at most."""
+        return int(min(share_of(trainer, processes).batch_size, -(-self.training_rows // processes)))
+
+    def held_out_batch(self, trainer: TrainerConfig) -> int:
+        """Held-out rows at a time, at most."""
+        return int(min(trainer.eval_batch_size, self.held_out_rows))
 
 
 @dataclass(frozen=True)
@@ -147,11 +163,9 @@ def transformer(config: "PretrainedConfig") -> Transformer:
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     head = model.get_output_embeddings()
+    # By one name, whatever the model calls it: "all-linear" leaves it out.
     linears = {
-        # By one name, whatever the model calls it: "all-linear" leaves it out.
-        "lm_head" if module is head else name: (module.in_features, module.out_features)
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear)
+        "lm_head" if model.get_submodule(name) is head else name: size for name, size in linear_layers(model).items()
     }
     text = config.get_text_config()
     return Transformer(
@@ -196,7 +210,7 @@ def estimate(config: RunConfig, model: Transformer, rows: Longest, setting: Sett
     }
     # LoRA's fused layers compute in the weights' own type.
     fused = setting.cuda and not config.lora.dora and setting.weight_bytes == width.adapter
-    tokens = share_of(config.trainer, setting.processes).batch_size * rows.training
+    tokens = rows.batch(config.trainer, setting.processes) * rows.training
     layer = tokens * layer_bytes(config, model, rows.training, width, setting.liger, fused)
     passing = tokens * passing_bytes(config, model, width.matrices)
     if config.trainer.gradient_checkpointing:
@@ -221,7 +235,7 @@ def estimate(config: RunConfig, model: Transformer, rows: Longest, setting: Sett
         "activations": activations + unpacked,
         "logits": head + loss_bytes(config, model, tokens, width, setting.liger),
     }
-    asked = config.trainer.eval_batch_size * rows.held_out
+    asked = rows.held_out_batch(config.trainer) * rows.held_out
     states = asked * (2 * model.hidden_size * width.stream + 3 * model.intermediate_size * width.matrices)
     copied = width.matrices * max(model.quantised()) if width.copied and not quantised else unpacked
     logits = TOKENS_AT_A_TIME * model.vocab_size * (width.matrices + 8)

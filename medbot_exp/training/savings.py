@@ -26,7 +26,7 @@ def changes_that_fit(
 
     def footprint_of(changed: RunConfig) -> Footprint:
         most = changed.model.max_length
-        shorter = Longest(min(rows.training, most), min(rows.held_out, most))
+        shorter = replace(rows, training=min(rows.training, most), held_out=min(rows.held_out, most))
         return estimate(changed, model, shorter, setting)
 
     def fits(changed: RunConfig) -> bool:

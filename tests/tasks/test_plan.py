@@ -107,14 +107,26 @@ def test_flash_attention_is_planned_for_a_gpu_that_is_elsewhere(told):
     assert "on a CUDA GPU" in lines["run"] and lines["time"].startswith("not timed: it needs a CUDA GPU")
 
 
-def test_few_layers_that_do_not_fit_themselves_are_not_timed(told):
+def test_what_does_not_fit_into_the_machines_memory_is_said_and_not_timed(told, monkeypatch):
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    lines = told(*SMALL, "trainer.batch_size=1000000")  # of about 300 tokens each: terabytes
+    assert "fits" not in told(*SMALL, "task.rehearse=false")
+    monkeypatch.setattr(plan, "free_host_bytes", lambda: 2.0**29)
+    lines = told(*SMALL)
     few = (
-        r"not timed: a model with few of its layers takes up to [\d.]+ GiB of the machine's memory, [\d.]+ GiB are free"
+        r"not timed: a model with few of its layers takes up to [\d.]+ GiB of the machine's memory, 0\.50 GiB are free"
     )
     assert re.fullmatch(few, lines["time"])
+    assert lines["fits"].startswith("no: 0.50 GiB of the machine's memory are free; lower trainer.batch_size")
+
+
+def test_batch_has_no_more_rows_than_there_are(told):
+    few = told(*SMALL, "task.rehearse=false", "trainer.batch_size=20")
+    many = told(*SMALL, "task.rehearse=false", "trainer.batch_size=4000", "trainer.eval_batch_size=4000")
+    assert few["in all"] == many["in all"] and ", 10 passes over" in many["training"]
+    assert many["training"].startswith("10 steps of 20 rows, ")
+    (name,) = (name for name in many if name.startswith("activations"))
+    assert name.startswith("activations (20 rows of ")
 
 
 def test_plan_without_a_rehearsal_is_of_memory_and_steps(told):
