@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from medbot_exp.config import Ask, BenchmarkConfig, Method, Precision, PromptConfig
+from medbot_exp.config import Ask, BenchmarkConfig, Method, PromptConfig
 from medbot_exp.data.example import Example
 from medbot_exp.errors import DivergenceError
 from medbot_exp.evaluation.ask import Question, put
@@ -20,7 +20,7 @@ from medbot_exp.evaluation.item import fingerprint
 from medbot_exp.evaluation.kept import Kept, computed
 from medbot_exp.evaluation.paper import Paper, fitting
 from medbot_exp.evaluation.prediction import Prediction, measured, written
-from medbot_exp.evaluation.score import choice_log_likelihoods
+from medbot_exp.evaluation.score import choice_log_likelihoods, in_float32
 from medbot_exp.processes import Processes
 from medbot_exp.prompt import END_THINK, slot_tokens
 
@@ -247,11 +247,10 @@ def likelihoods(candidate: Candidate, benchmark: BenchmarkConfig, question: Ques
     ids, starts = question.answer_tokens(benchmark.ask, candidate.tokenizer)
     values = choice_log_likelihoods(writer.model, question.ids, ids, starts, writer.precision)
     if any(map(math.isnan, values)):
-        import torch
-
-        full = writer.precision is Precision.fp32 and writer.model.dtype == torch.float32
         wider = (
-            "" if full else ", or with model.dtype=float32 trainer.precision=fp32, as a base model alone may be asked"
+            ""
+            if in_float32(writer.model, writer.precision)
+            else ", or with model.dtype=float32 trainer.precision=fp32, as a base model alone may be asked"
         )
         raise DivergenceError(
             f"the likelihood of each option must be a number, but item {question.item.id} has one that is none; "

@@ -15,7 +15,7 @@ from medbot_exp.evaluation.generate import Budget, Transformers, Writer, write_r
 from medbot_exp.evaluation.metrics import paper_metrics
 from medbot_exp.evaluation.paper import Paper
 from medbot_exp.evaluation.prediction import Prediction
-from medbot_exp.evaluation.score import held_out_loss, held_out_metrics
+from medbot_exp.evaluation.score import held_out_loss, held_out_metrics, in_float32
 from medbot_exp.evaluation.statistics import compare
 from medbot_exp.lora import adds_to_base
 from medbot_exp.processes import Processes
@@ -138,7 +138,10 @@ class Exam:
     def measure(self, model: Any, phase: str, loss: float) -> dict[str, float]:
         """The metrics of `model` whose held-out loss is `loss`."""
         if not math.isfinite(loss):
-            remedy = "lower optimizer.lr" if phase == "after" else "try model.dtype=float32 trainer.precision=fp32"
+            wider = "try model.dtype=float32 trainer.precision=fp32"
+            if in_float32(model, self.examiner.precision):
+                wider = "get the weights of the base model again"
+            remedy = "lower optimizer.lr" if phase == "after" else wider
             raise DivergenceError(f"the held-out loss must be finite, but was {loss} {phase} training; {remedy}")
         metrics = held_out_metrics(loss)
         for paper in self.papers:

@@ -43,6 +43,13 @@ def inference(model: Any, precision: Precision) -> Iterator[None]:
         model.train(training)
 
 
+def in_float32(model: Any, precision: Precision) -> bool:
+    """Whether the weights of `model` and its arithmetic are float32: there is no wider type to try."""
+    import torch
+
+    return precision is Precision.fp32 and model.dtype == torch.float32
+
+
 def held_out_loss(
     model: Any,
     rows: TokenizedRows,

@@ -1,6 +1,7 @@
 """task=train, from the composed config to the record: what a run leaves behind, whatever happens to it."""
 
 import json
+import math
 import os
 import resource
 import shlex
@@ -168,6 +169,21 @@ def test_rows_longer_than_the_model_is_made_for_are_refused_before_anything_is_w
     with pytest.raises(ConfigError, match=r"2048 tokens .*, but got model.max_length=2049; use model.max_length=2048$"):
         run("run", *words, "model.max_length=2049")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "dtype, remedy",
+    [("bfloat16", "try model.dtype=float32 trainer.precision=fp32"), ("float32", "get the weights of the base model")],
+)
+def test_remedy_for_weights_that_are_no_numbers_is_none_that_is_taken_already(run, tmp_path, compose, dtype, remedy):
+    model = load(compose("model=tiny").model, tmp_path, torch.device("cpu"))
+    with torch.no_grad():
+        model.model.lm_head.weight[0, 0] = math.nan
+    model.model.save_pretrained(tmp_path / "model")
+    model.tokenizer.save_pretrained(tmp_path / "model")
+    words = ("tracking=none", "model=directory", f"model.path={tmp_path / 'model'}", f"model.dtype={dtype}")
+    with pytest.raises(DivergenceError, match=f"was nan before training; {remedy}"):
+        run("run", *words, "model.max_length=2048")
 
 
 def test_divergence_keeps_the_record_up_to_its_step(run, tmp_path):
