@@ -84,7 +84,7 @@ FLOORS = [
     ("tasks",),
     ("report",),
     ("training", "evaluation", "sweep"),
-    ("prompt", "data", "model", "embedded", "lora", "saved_adapter", "tracking"),
+    ("prompt", "data", "model", "model_files", "embedded", "lora", "saved_adapter", "tracking"),
     ("digest", "rundir", "rules", "objectives", "device", "processes", "padding", "config"),
     ("layout", "override_text", "whole_files"),
     ("errors", ""),
