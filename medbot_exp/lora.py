@@ -71,8 +71,28 @@ def linear_layers(model: "PreTrainedModel") -> dict[str, tuple[int, int]]:
 
 
 def check_targets(model: "PreTrainedModel", lora: LoraConfig) -> None:
-    """Raise a ConfigError for a target that names no linear layer; PEFT passes over it while another one matches."""
-    refuse_absent(list(linear_layers(model)), lora)
+    """Raise a ConfigError for a target that gets no adapter, or one that would not be trained as asked.
+
+    PEFT passes over what names no linear layer while another target matches, TRL's loss over an adapter on the head,
+    and PEFT's OLoRA knows torch's own layers alone.
+    """
+    import torch
+
+    names = list(linear_layers(model))
+    refuse_absent(names, lora)
+    head = model.get_output_embeddings()
+    for name in names if lora.target_modules != "all-linear" else ():
+        if is_targeted(name, lora.target_modules) and model.get_submodule(name) is head:
+            raise ConfigError(
+                f"`lora.target_modules` must leave the head out, as the loss would pass over an adapter on it, but it is "
+                f"{name}; use lora.target_modules=all-linear, which does"
+            )
+    odd = [name for name in names if not isinstance(model.get_submodule(name), torch.nn.Linear)]
+    if odd and lora.init is LoraInit.olora and reached(odd, lora.target_modules):
+        raise ConfigError(
+            f"`lora.init` must be one for the model's layers, but got lora.init=olora, which PEFT has not for "
+            f"{type(model.get_submodule(odd[0])).__name__} ({odd[0]}); use lora.init=default"
+        )
 
 
 def check_known_targets(config: RunConfig) -> None:

@@ -297,6 +297,13 @@ def lora_rules(lora: LoraConfig, model: ModelConfig) -> Iterator[Rule]:
         {"lora.target_modules": lora.target_modules},
         "try lora.target_modules=[q_proj,v_proj]",
     )
+    # TRL makes the logits of the head's own weights, a part of them at a time.
+    yield Rule(
+        "`lora.target_modules` must leave lm_head out, as the loss would pass over an adapter on it",
+        not adapts(lora, "lm_head"),
+        {"lora.target_modules": lora.target_modules},
+        "use lora.target_modules=all-linear, which does",
+    )
     yield Rule(
         "`lora.dora=true` needs an initialisation that leaves the base weights alone",
         not (lora.dora and rewrites_base),
@@ -440,8 +447,8 @@ def unsloth_rules(config: RunConfig) -> Iterator[Rule]:
     )
     # models/_utils.py, _redirect_embedding_targets: in a list they are trained whole, by a pattern not at all.
     yield Rule(
-        "backend=unsloth trains no adapter on embed_tokens or lm_head",
-        not any(adapts(lora, name) for name in ("lm_head", "model.embed_tokens")),
+        "backend=unsloth trains no adapter on embed_tokens",
+        not adapts(lora, "model.embed_tokens"),
         {"lora.target_modules": lora.target_modules},
         "use lora.target_modules=all-linear, or backend=peft",
     )

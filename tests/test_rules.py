@@ -254,9 +254,8 @@ UNSLOTH = ("backend=unsloth", "model=directory", "model.path=model")
         ({"model.dtype": Dtype.float32}, "model.dtype=float32 trainer.precision=auto", "model.dtype=auto"),
         ({"trainer.precision": Precision.fp32}, "trainer.precision=fp32", "trainer.precision=auto"),
         ({"model.dtype": Dtype.float16}, "model.dtype=float16 trainer.precision=auto", "trainer.precision=auto"),
-        ({"lora.target_modules": ["q_proj", "lm_head"]}, "['q_proj', 'lm_head']", "all-linear"),
         ({"lora.target_modules": ["q_proj", "model.embed_tokens"]}, "'model.embed_tokens'", "all-linear"),
-        ({"lora.target_modules": ".*(q_proj|lm_head)"}, ".*(q_proj|lm_head)", "all-linear"),
+        ({"lora.target_modules": ".*(q_proj|embed_tokens)"}, ".*(q_proj|embed_tokens)", "all-linear"),
     ],
 )
 def test_what_unsloth_does_not_do_is_refused_by_name(compose, values, told, remedy):
@@ -264,6 +263,13 @@ def test_what_unsloth_does_not_do_is_refused_by_name(compose, values, told, reme
     assert fault.startswith("backend=unsloth ") and fault.endswith("or backend=peft")
     assert told in fault and remedy in fault.partition(";")[2]
     assert faults_of(changed(compose("model=directory", "model.path=model"), values)) == []
+
+
+@pytest.mark.parametrize("targets", [["q_proj", "lm_head"], ".*(q_proj|lm_head)"])
+@pytest.mark.parametrize("words", [(), UNSLOTH])
+def test_adapter_on_the_head_is_refused_whoever_trains(compose, words, targets):
+    (fault,) = faults_of(changed(compose(*words), {"lora.target_modules": targets}))
+    assert fault.startswith("`lora.target_modules` must leave lm_head out") and f"{targets}" in fault
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ SHAPE = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_atten
     [
         (BioGptConfig(intermediate_size=64, **SHAPE), "all-linear"),  # its head is called output_projection
         (MixtralConfig(intermediate_size=64, num_local_experts=2, num_key_value_heads=2, **SHAPE), "all-linear"),
-        (LlamaConfig(intermediate_size=64, num_key_value_heads=2, **SHAPE), ["q_proj", "lm_head"]),
+        (LlamaConfig(intermediate_size=64, num_key_value_heads=2, **SHAPE), ["q_proj", "down_proj"]),
         (GPT2Config(**SHAPE), ["c_attn", "c_fc"]),  # its layers keep (in, out) weights
     ],
     ids=lambda value: getattr(value, "model_type", None),

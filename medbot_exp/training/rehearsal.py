@@ -100,10 +100,11 @@ def taken(
     """The memory that `rehearse` takes itself: that of a training of its larger model on the rows that are timed."""
     some, few = timed_rows(config, rows, held_out)
     model = footprint.transformer(shallow(outlined.config, max(LAYERS)))
-    parts = footprint.estimate(config, model, Longest(longest(some), longest(few)), setting)
+    timed = Longest(longest(some), longest(few), len(some), len(few))
+    parts = footprint.estimate(config, model, timed, setting)
     if setting.cuda:
         return Taken(gpu=parts.total(), host=float(model.parameters * setting.weight_bytes))
-    logits = 4 * model.vocab_size * config.trainer.batch_size * longest(some)
+    logits = 4 * model.vocab_size * timed.batch(config.trainer, setting.processes) * timed.training
     training = CPU_TRAINING * sum(parts.training.values()) + CPU_LOGITS * logits
     return Taken(gpu=0, host=sum(parts.resident.values()) + max(training, parts.evaluation))
 
@@ -212,9 +213,11 @@ def shallow(config: "PretrainedConfig", layers: int) -> "PretrainedConfig":
 
 
 def timed_rows(config: RunConfig, rows: TokenizedRows, held_out: TokenizedRows) -> tuple[TokenizedRows, TokenizedRows]:
-    """Those of a step, and those of a batch of the held-out loss."""
+    """Those of a step, and those of a batch of the held-out loss; no more than there are."""
     per_step = config.trainer.batch_size * config.trainer.gradient_accumulation_steps
-    return typical(rows, per_step), typical(held_out, config.trainer.eval_batch_size)
+    return typical(rows, min(per_step, len(rows))), typical(
+        held_out, min(config.trainer.eval_batch_size, len(held_out))
+    )
 
 
 def typical(rows: TokenizedRows, count: int) -> TokenizedRows:

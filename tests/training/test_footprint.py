@@ -110,7 +110,6 @@ def test_another_layer_keeps_what_torch_says_in_each_type(recipe, dtype, precisi
         ["lora=mlp", "lora.dora=true"],
         ["lora.target_modules='model.layers.1.*(q|down)_proj'"],
         ["lora.target_modules=[self_attn.v_proj]"],
-        ["lora.target_modules=[q_proj,lm_head]"],
     ],
 )
 def test_parameters_are_those_that_peft_makes(compose, overrides):
