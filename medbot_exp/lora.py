@@ -84,8 +84,8 @@ def check_targets(model: "PreTrainedModel", lora: LoraConfig) -> None:
     for name in names if lora.target_modules != "all-linear" else ():
         if is_targeted(name, lora.target_modules) and model.get_submodule(name) is head:
             raise ConfigError(
-                f"`lora.target_modules` must leave the head out, as the loss would pass over an adapter on it, but it is "
-                f"{name}; use lora.target_modules=all-linear, which does"
+                f"`lora.target_modules` must leave the head out, as the loss would pass over an adapter on it, "
+                f"but it is {name}; use lora.target_modules=all-linear, which does"
             )
     odd = [name for name in names if not isinstance(model.get_submodule(name), torch.nn.Linear)]
     if odd and lora.init is LoraInit.olora and reached(odd, lora.target_modules):
