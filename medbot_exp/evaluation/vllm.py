@@ -82,10 +82,14 @@ class Server:
                 **adapters,
             )
         except Exception as error:  # also an ImportError of a build for another torch, and its own assertions
-            raise ModelError(
-                f"vLLM must be able to serve {self.directory}, but: {first_line(error)}; "
-                "use benchmark.<name>.engine=transformers"
-            ) from error
+            raise self.refusal(error) from error
+
+    def refusal(self, error: Exception) -> ModelError:
+        """The ModelError for an `error` of vLLM's, at its start or in what it computes first with a model."""
+        return ModelError(
+            f"vLLM must be able to serve {self.directory}, but: {first_line(error)}; "
+            "use benchmark.<name>.engine=transformers"
+        )
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,11 @@ class Vllm:
     def continuations(
         self, prompts: Sequence[Sequence[int]], limit: int, decoding: Decoding
     ) -> list[tuple[list[int], bool]]:
-        """As generate.Writer says; each reply is drawn by a seed of its own."""
+        """As generate.Writer says; each reply is drawn by a seed of its own.
+
+        Raises:
+            ModelError: vLLM has no way to compute the model here, which some of its kernels tell as late as this.
+        """
         from vllm import SamplingParams
         from vllm.lora.request import LoRARequest
 
@@ -132,12 +140,16 @@ class Vllm:
             )
             for place in range(len(prompts))
         ]
-        written = self.server.llm.generate(
-            [{"prompt_token_ids": list(prompt)} for prompt in prompts],
-            settings,
-            lora_request=None if self.adapter is None else LoRARequest("adapter", 1, str(self.adapter)),
-            use_tqdm=False,
-        )
+        llm = self.server.llm
+        try:
+            written = llm.generate(
+                [{"prompt_token_ids": list(prompt)} for prompt in prompts],
+                settings,
+                lora_request=None if self.adapter is None else LoRARequest("adapter", 1, str(self.adapter)),
+                use_tqdm=False,
+            )
+        except (NotImplementedError, RuntimeError, ValueError) as error:
+            raise self.server.refusal(error) from error
         return [until_end(list(each.outputs[0].token_ids), self.ends) for each in written]
 
 

@@ -319,10 +319,10 @@ def tell_others(directory: rundir.RunDirectory, metric: str) -> None:
     others = rundir.others_evaluated(directory, metric)
     if others:
         log.warning(
-            "%s was read for %s of the same study before, and is now for %s; it is no test of one that is chosen by it",
+            "%s is read for %s, and was for %s of the same study: it is no test of one that is chosen among them by it",
             metric,
-            ", ".join(each.path.name for each in others),
             directory.path.name,
+            ", ".join(each.path.name for each in others),
         )
 
 

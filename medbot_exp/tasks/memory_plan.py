@@ -52,7 +52,8 @@ class MemoryPlan:
         """A line for each change that brings the run below `free` bytes."""
         changes = changes_that_fit(self.config, self.model, self.rows, self.setting, free)
         if not changes:
-            return "None of our changes makes it fit: take a smaller model or a larger GPU"
+            place = "GPU" if self.setting.cuda else "machine"
+            return f"None of our changes makes it fit: take a smaller model or a {place} with more memory"
         lines = [f"  {change.overrides}  ({change.footprint.gib():.1f} GiB)" for change in changes]
         return "\n".join(["What would fit, each by itself:" if len(lines) > 1 else "What would fit:", *lines])
 

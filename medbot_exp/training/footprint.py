@@ -37,6 +37,11 @@ WORKSPACE_BYTES = 64 * 2**20
 # Python, torch, transformers and TRL in the process, where the GPU holds none of it.
 LIBRARIES_BYTES = int(0.9 * GIB)
 TRL_LOSS_CHUNK = 256  # trl.trainer.sft_trainer: positions whose logits are there at a time
+# What the C library keeps of a step's freed tensors, where they are a CPU's, by its activations.
+CPU_KEPT = 1.0
+# Per token and entry of the vocabulary, where no such pieces are: what processes on a CPU took more for more rows, with
+# vocabularies of 49,152 and 128,256.
+CPU_LOGIT_BYTES = 6
 UNSLOTH_LOSS_BYTES = int(0.1 * GIB)  # its fused loss chooses its pieces by what is free; seen at 8B on an H100
 # Linear layers of a Llama that are given the same tensor.
 SHARED_INPUTS = {"q_proj": "attention", "k_proj": "attention", "v_proj": "attention"} | {
@@ -233,8 +238,10 @@ def estimate(config: RunConfig, model: Transformer, rows: Longest, setting: Sett
         "gradients": 4.0 * trained,
         "optimizer": optimizer_bytes(config.optimizer.name) * trained,
         "activations": activations + unpacked,
-        "logits": head + loss_bytes(config, model, tokens, width, setting.liger),
+        "logits": head + loss_bytes(config, model, tokens, width, setting),
     }
+    if not setting.cuda:
+        training["freed and kept"] = CPU_KEPT * activations
     asked = rows.held_out_batch(config.trainer) * rows.held_out
     states = asked * (2 * model.hidden_size * width.stream + 3 * model.intermediate_size * width.matrices)
     copied = width.matrices * max(model.quantised()) if width.copied and not quantised else unpacked
@@ -307,13 +314,17 @@ def passing_bytes(config: RunConfig, model: Transformer, size: int) -> float:
     return size * 2 * model.intermediate_size
 
 
-def loss_bytes(config: RunConfig, model: Transformer, tokens: int, width: Widths, liger: bool) -> float:
+def loss_bytes(config: RunConfig, model: Transformer, tokens: int, width: Widths, setting: Setting) -> float:
     """Bytes of the logits that are there at a time, and of what the loss keeps of the last layer."""
     last = tokens * model.hidden_size * width.stream
     if config.backend.name is BackendName.unsloth:
         return last + UNSLOTH_LOSS_BYTES
+    if not setting.cuda:
+        return last + CPU_LOGIT_BYTES * tokens * model.vocab_size
     chunk = TRL_LOSS_CHUNK
-    if liger:  # ops/fused_linear_cross_entropy.py: as many rows as make the logits as large as the hidden states
+    if (
+        setting.liger
+    ):  # ops/fused_linear_cross_entropy.py: as many rows as make the logits as large as the hidden states
         chunk = 2 ** math.ceil(math.log2(math.ceil(tokens / math.ceil(model.vocab_size / model.hidden_size))))
     return last + min(chunk, tokens) * model.vocab_size * (width.matrices + 4)
 

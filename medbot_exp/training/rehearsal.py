@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 LAYERS = (2, 6)
 STEPS = 6
 WARM_UP = 2  # steps that compile and choose kernels
-# What processes on a CPU took at most, Llamas of 768 and 1,024 dimensions: the tensors of a step this many times, as
-# what is freed is kept, and this many times the logits of its rows.
-CPU_TRAINING, CPU_LOGITS = 2, 10
+# What processes on a CPU took at most beside what is planned, Llamas of 768 and 1,024 dimensions: this many times the
+# logits of its rows.
+CPU_LOGITS = 10
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def taken(
     if setting.cuda:
         return Taken(gpu=parts.total(), host=float(model.parameters * setting.weight_bytes))
     logits = 4 * model.vocab_size * timed.batch(config.trainer, setting.processes) * timed.training
-    training = CPU_TRAINING * sum(parts.training.values()) + CPU_LOGITS * logits
+    training = sum(parts.training.values()) + CPU_LOGITS * logits
     return Taken(gpu=0, host=sum(parts.resident.values()) + max(training, parts.evaluation))
 
 

@@ -22,7 +22,8 @@ class Change:
 def changes_that_fit(
     config: RunConfig, model: Transformer, rows: Longest, setting: Setting, free: float
 ) -> list[Change]:
-    """At most three ways to bring a run on a GPU below `free` bytes; several changes together where none alone does."""
+    """At most three ways to bring a run below `free` bytes; several changes together where none alone does."""
+    known = [smaller for smaller in SMALLER if setting.cuda or smaller is not quantise]  # 4 bits want a GPU
 
     def footprint_of(changed: RunConfig) -> Footprint:
         most = changed.model.max_length
@@ -33,7 +34,7 @@ def changes_that_fit(
         return footprint_of(changed).total() <= free and not faults_of(changed)
 
     alone = []
-    for smaller in SMALLER:
+    for smaller in known:
         step = smaller(config)
         while step is not None:
             text, changed = step
@@ -43,8 +44,8 @@ def changes_that_fit(
             step = smaller(changed)
     if alone:
         return alone[:3]
-    times: dict[Smaller, int] = dict.fromkeys(SMALLER, 0)
-    for smaller in SMALLER:
+    times: dict[Smaller, int] = dict.fromkeys(known, 0)
+    for smaller in known:
         _, changed = made_smaller(config, times)
         while (step := smaller(changed)) is not None and not faults_of(step[1]):
             _, changed = step

@@ -70,7 +70,7 @@ def test_front_has_no_winner_and_says_how_the_test_is_read(run_python_in, tmp_pa
     read = next(name for name in other if name in command[3])
     command[3] = command[3].replace(read, other[read])
     finished = run_python_in(tmp_path, *command)
-    assert f"cases was read for {read} of the same study before, and is now for {other[read]}; " in finished.stderr
+    assert f"cases is read for {other[read]}, and was for {read} of the same study: " in finished.stderr
 
 
 def test_winner_after_others_says_that_the_test_was_read_for_them(tmp_path):

@@ -125,6 +125,17 @@ def test_parameters_are_those_that_peft_makes(compose, overrides):
     )
 
 
+def test_logits_of_a_cpu_are_all_there_at_a_time(recipe, shapes):
+    config = recipe("trainer.batch_size=4")
+    cpu = Setting(Precision.fp32, weight_bytes=4, cuda=False, liger=False)
+    few, many = (footprint.estimate(config, shapes["8b"], Longest(length, 1), cpu) for length in (512, 1024))
+    tokens = 4 * 512
+    of_logits = footprint.CPU_LOGIT_BYTES * tokens * shapes["8b"].vocab_size
+    assert many.training["logits"] - few.training["logits"] == of_logits + 4 * tokens * shapes["8b"].hidden_size
+    assert few.training["freed and kept"] == footprint.CPU_KEPT * few.training["activations"]
+    assert "freed and kept" not in footprint.estimate(config, shapes["8b"], Longest(512, 1), GPU).training
+
+
 def test_shape_is_read_without_making_weights():
     huge = LlamaConfig(hidden_size=8192, intermediate_size=28672, num_hidden_layers=80, num_attention_heads=64)
     assert footprint.transformer(huge).parameters > 60e9

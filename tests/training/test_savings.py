@@ -44,6 +44,19 @@ def test_changes_of_several_processes_are_of_all(recipe, shapes):
     assert "trainer.batch_size=1 trainer.gradient_accumulation_steps=8" in [change.overrides for change in changes]
 
 
+def test_machine_without_a_gpu_is_advised_no_4_bits(recipe, shapes):
+    config, rows = recipe("trainer.batch_size=4"), Longest(2048, 512)
+    cpu = Setting(Precision.fp32, weight_bytes=4, cuda=False, liger=False)
+    whole = estimate(config, shapes["8b"], rows, cpu)
+    changes = savings.changes_that_fit(config, shapes["8b"], rows, cpu, 0.9 * whole.total())
+    assert [change.overrides for change in changes] == [
+        "trainer.gradient_checkpointing=true",
+        "trainer.batch_size=2 trainer.gradient_accumulation_steps=2",
+        "model.max_length=1024",
+    ]
+    assert savings.changes_that_fit(config, shapes["8b"], rows, cpu, whole.resident["weights"]) == []
+
+
 class TestChangesThatFit:
     def asked(self, config, shape, free):
         changes = savings.changes_that_fit(config, shape, Longest(2048, 512), GPU, free * GIB)
