@@ -150,6 +150,19 @@ def tiny_tokenizer() -> Any:
 
 
 @pytest.fixture(scope="session")
+def saved_tiny(compose: Callable[..., RunConfig], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that save_pretrained wrote: weights and tokenizer of model=tiny."""
+    import torch
+
+    from medbot_exp.model import byte_tokenizer, load
+
+    directory = tmp_path_factory.mktemp("saved")
+    load(compose("model=tiny").model, Path(os.devnull), torch.device("cpu")).model.save_pretrained(directory)
+    byte_tokenizer().save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
 def real_rows() -> Path:
     """The folder of published data sets that stands beside the project."""
     if not REAL_ROWS.is_dir():

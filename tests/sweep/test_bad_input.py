@@ -1,5 +1,7 @@
 """A search of our own application that cannot be: one clear block, exit status 2, and neither study nor directory."""
 
+import shutil
+
 import optuna
 import pytest
 
@@ -89,6 +91,18 @@ def test_it_is_told_and_nothing_is_made(run_cli, tmp_path, typed, words):
     assert finished.stderr.startswith("medbot_exp: ") and "Traceback" not in finished.stderr
     assert len(finished.stderr.splitlines()) <= 4
     assert [path.name for path in tmp_path.iterdir()] == []
+
+
+def test_torn_tokenizer_of_one_point_of_a_grid_is_told_before_any_runs(run_cli, tmp_path, saved_tiny):
+    for name in ("whole", "torn"):
+        shutil.copytree(saved_tiny, tmp_path / name)
+    (tmp_path / "torn" / "tokenizer.json").write_bytes((saved_tiny / "tokenizer.json").read_bytes()[:1000])
+    grid = ("-m", "model=directory", "model.path=whole,torn", "tracking=none", "benchmark=[]")
+    finished = run_cli(*grid, "hydra.sweep.dir=study")
+    assert finished.status == 2, finished.stderr
+    assert "tokenizer.json must be a JSON object, but in torn it is not" in finished.stderr
+    assert "copy it again" in finished.stderr and "Traceback" not in finished.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["torn", "whole"]
 
 
 def test_torn_tail_of_a_journal_is_cut_and_told(run_cli, tmp_path):

@@ -161,6 +161,14 @@ def test_run_that_cannot_start_leaves_nothing(run, tmp_path, overrides, words):
     assert not (tmp_path / "run").exists()
 
 
+def test_torn_tokenizer_is_told_before_anything_is_written(run, tmp_path, saved_tiny):
+    shutil.copytree(saved_tiny, tmp_path / "model")
+    (tmp_path / "model" / "tokenizer.json").write_bytes((saved_tiny / "tokenizer.json").read_bytes()[:1000])
+    with pytest.raises(MedbotError, match=r"tokenizer\.json must be a JSON object, but in .*; copy it again$"):
+        run("run", "tracking=none", "model=directory", f"model.path={tmp_path / 'model'}")
+    assert not (tmp_path / "run").exists()
+
+
 def test_rows_longer_than_the_model_is_made_for_are_refused_before_anything_is_written(run, tmp_path, compose):
     model = load(compose("model=tiny").model, tmp_path, torch.device("cpu"))
     model.model.save_pretrained(tmp_path / "model")
