@@ -14,6 +14,8 @@ import time
 import pytest
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, GPT2Config
 
 from medbot_exp.errors import ConfigError, DataError, DivergenceError, Interrupted, MedbotError, RunDirectoryError
 from medbot_exp.evaluation.paper import read_papers
@@ -126,6 +128,19 @@ def test_every_prompt_trains(run, prompt):
     longer = ("model.max_length=4096", "model.architecture.max_position_embeddings=4096")
     _, directory = run("run", "tracking=none", f"prompt={prompt}", "prompt.shots=1", *longer)
     assert directory.status() == "complete"
+
+
+@pytest.mark.parametrize("targets", ["all-linear", "[c_attn,c_proj,c_fc]"])
+def test_layers_of_gpt2_are_trained(run, tmp_path, tiny_tokenizer, targets):
+    shape = GPT2Config(vocab_size=len(tiny_tokenizer), n_positions=2048, n_embd=32, n_layer=1, n_head=2)
+    AutoModelForCausalLM.from_config(shape).save_pretrained(tmp_path / "model")
+    tiny_tokenizer.save_pretrained(tmp_path / "model")
+    words = ("model=directory", f"model.path={tmp_path / 'model'}", f"lora.target_modules={targets}")
+    _, directory = run("run", "tracking=none", *words, "trainer.max_steps=2", "benchmark=[]", "trainer.samples=0")
+    adapter = load_file(directory.adapter / "adapter_model.safetensors")
+    trained = {name for name, tensor in adapter.items() if "lora_B" in name and tensor.any()}
+    layers = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+    assert trained == {f"base_model.model.transformer.h.0.{layer}.lora_B.weight" for layer in layers}
 
 
 def test_directory_of_another_run_is_left_as_it_is(run):

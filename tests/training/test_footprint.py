@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from peft import get_peft_model
-from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
 from medbot_exp import lora
 from medbot_exp.config import Precision
@@ -102,18 +102,24 @@ def test_another_layer_keeps_what_torch_says_in_each_type(recipe, dtype, precisi
     assert planned[1] - planned[0] == pytest.approx(measured[1] - measured[0], rel=0.03)
 
 
+LLAMA = LlamaConfig(**SMALL, num_hidden_layers=2, tie_word_embeddings=True)
+GPT2 = GPT2Config(n_embd=128, n_layer=2, n_head=4, vocab_size=1000)  # its layers keep (in, out) weights
+
+
 @pytest.mark.parametrize(
-    "overrides",
+    "shape, overrides",
     [
-        ["lora=all_linear"],
-        ["lora=attention", "lora.r=4"],
-        ["lora=mlp", "lora.dora=true"],
-        ["lora.target_modules='model.layers.1.*(q|down)_proj'"],
-        ["lora.target_modules=[self_attn.v_proj]"],
+        (LLAMA, ["lora=all_linear"]),
+        (LLAMA, ["lora=attention", "lora.r=4"]),
+        (LLAMA, ["lora=mlp", "lora.dora=true"]),
+        (LLAMA, ["lora.target_modules='model.layers.1.*(q|down)_proj'"]),
+        (LLAMA, ["lora.target_modules=[self_attn.v_proj]"]),
+        (GPT2, ["lora=all_linear"]),
+        (GPT2, ["lora.target_modules=[c_attn,c_fc]", "lora.dora=true"]),
     ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else value.model_type,
 )
-def test_parameters_are_those_that_peft_makes(compose, overrides):
-    shape = LlamaConfig(**SMALL, num_hidden_layers=2, tie_word_embeddings=True)
+def test_parameters_are_those_that_peft_makes(compose, shape, overrides):
     lora = compose(*overrides).lora
     model = AutoModelForCausalLM.from_config(shape)
     whole = sum(parameter.numel() for parameter in model.parameters())
