@@ -144,6 +144,19 @@ def test_model_that_vllm_does_not_know_is_an_error_of_ours(saved, tmp_path):
         Server(tmp_path, "float32", 256, None).llm  # noqa: B018
 
 
+def test_what_vllm_finds_only_in_writing_that_it_cannot_compute_is_an_error_of_ours(tmp_path):
+    pytest.importorskip("vllm")
+
+    class Started:
+        def generate(self, *prompts, **settings):
+            raise RuntimeError("Unsupported CPU attention configuration: head_dim=16\nand its frames")
+
+    server = Server(tmp_path, "float32", 256, None)
+    vars(server)["llm"] = Started()
+    with pytest.raises(ModelError, match="vLLM must be able to serve .*: Unsupported CPU .*: head_dim=16; use bench"):
+        Vllm(server, None, frozenset()).continuations([[1]], 4, Decoding())
+
+
 @pytest.mark.slow
 def test_greedy_tokens_in_16_bits_are_the_best_but_for_rounding(saved, config, tmp_path):
     pytest.importorskip("vllm")
