@@ -194,11 +194,8 @@ def facts(config: RunConfig, rows: Tokenized, course: Course, memory: MemoryPlan
             if memory.fits()
             else f"no: {memory.free_gib():.1f} GiB are free\n{memory.advice(memory.free)}"
         )
-    elif memory is not None and not memory.setting.cuda and memory.footprint().total() > free_host_bytes():
-        told["fits"] = (
-            f"no: {amount(free_host_bytes())} of the machine's memory are free; lower trainer.batch_size or "
-            "model.max_length, or use trainer.gradient_checkpointing=true"
-        )
+    elif memory is not None and (shortage := memory.shortage(free_host_bytes())) is not None:
+        told["fits"] = f"no: {shortage}"
     return told
 
 
