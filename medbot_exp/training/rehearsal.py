@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 LAYERS = (2, 6)
 STEPS = 6
 WARM_UP = 2  # steps that compile and choose kernels
-# What processes on a CPU took at most, Llamas of 768 and 1,024 dimensions: the tensors of a step this many times, as
-# what is freed is kept, and this many times the logits of its rows.
-CPU_TRAINING, CPU_LOGITS = 2, 10
+# What processes on a CPU took at most, as what is freed is kept: the tensors of a step this many times, Llamas of 768
+# and 1,024 dimensions, and this many times what is planned for the logits.
+CPU_TRAINING, CPU_LOGITS = 2, 1.5
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ def taken(
     parts = footprint.estimate(config, model, timed, setting)
     if setting.cuda:
         return Taken(gpu=parts.total(), host=float(model.parameters * setting.weight_bytes))
-    logits = 4 * model.vocab_size * timed.batch(config.trainer, setting.processes) * timed.training
-    training = CPU_TRAINING * sum(parts.training.values()) + CPU_LOGITS * logits
+    logits = parts.training["logits"]
+    training = CPU_TRAINING * (sum(parts.training.values()) - logits) + CPU_LOGITS * logits
     return Taken(gpu=0, host=sum(parts.resident.values()) + max(training, parts.evaluation))
 
 
