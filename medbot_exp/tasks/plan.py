@@ -136,7 +136,7 @@ def memory_table(memory: MemoryPlan) -> Table:
     """The parts of what a run takes at most."""
     plan = memory.footprint()
     table = Table(box=box.SIMPLE_HEAD)
-    # On a CPU the C library keeps more than that: 3.3 GiB of 2.4 in the default run.
+    # On a CPU the C library keeps more than that, or less: README.md has what was measured.
     table.add_column("memory at most" if memory.setting.cuda else "memory of libraries and tensors")
     table.add_column("", justify="right")
     training = sum(plan.training.values()) >= plan.evaluation
