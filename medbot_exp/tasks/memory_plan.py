@@ -57,6 +57,15 @@ class MemoryPlan:
         lines = [f"  {change.overrides}  ({change.footprint.gib():.1f} GiB)" for change in changes]
         return "\n".join(["What would fit, each by itself:" if len(lines) > 1 else "What would fit:", *lines])
 
+    def shortage(self, free: float) -> str | None:
+        """How a CPU's run takes more than the `free` bytes of the machine's memory, and what takes less.
+
+        None where it does not, and for a run on a GPU.
+        """
+        if self.setting.cuda or self.footprint().total() <= free:
+            return None
+        return f"{free / GIB:.2f} GiB of the machine's memory are free\n{self.advice(free)}"
+
     def refuse(self) -> None:
         """Raise an OutOfMemoryError where the run will not fit, unless `trainer.ignore_memory_plan` is set."""
         if self.free is None or self.fits() or self.config.trainer.ignore_memory_plan:

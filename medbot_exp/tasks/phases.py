@@ -42,7 +42,7 @@ from medbot_exp.tracking import manifest
 from medbot_exp.tracking.record import Mirror, Record
 from medbot_exp.tracking.wandb import Place, open_mirror
 from medbot_exp.training import backend, kernels
-from medbot_exp.training.allocator import keep_freed_memory, peak_memory_gib
+from medbot_exp.training.allocator import free_host_bytes, keep_freed_memory, peak_memory_gib
 
 if TYPE_CHECKING:
     from medbot_exp.training.solo import Outcome
@@ -115,11 +115,13 @@ def perform(job: Job, record: Record, resumed_from: int | None) -> tuple[dict[st
             rows = tokenized(config, job.inputs.split, outlined, cache_dir)
             papers = papers_with_room(config, job.inputs.papers, rows.shots, outlined)
         # How much of divided weights is whole at a time is not planned.
-        planned = device.type == "cuda" and config.trainer.sharding is Sharding.none
+        planned = config.trainer.sharding is Sharding.none
         plan = plan_memory(config, outlined, rows.longest(), device, processes.count) if planned else None
-        if plan is not None:
+        if plan is not None and plan.free is not None:
             log.info("memory plan: %.2f GiB at most of %.2f free", plan.footprint().gib(), plan.free_gib())
             plan.refuse()
+        elif plan is not None and (shortage := plan.shortage(free_host_bytes())) is not None:
+            log.warning("the run takes about %.2f GiB, but %s", plan.footprint().gib(), shortage)
     with explained(plan):
         return train_and_measure(job, record, resumed_from, outlined, rows, papers)
 

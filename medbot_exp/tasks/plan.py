@@ -193,8 +193,8 @@ def facts(config: RunConfig, rows: Tokenized, course: Course, memory: MemoryPlan
             if memory.fits()
             else f"no: {memory.free_gib():.1f} GiB are free\n{memory.advice(memory.free)}"
         )
-    elif memory is not None and not memory.setting.cuda and memory.footprint().total() > (free := free_host_bytes()):
-        told["fits"] = f"no: {amount(free)} of the machine's memory are free\n{memory.advice(free)}"
+    elif memory is not None and (shortage := memory.shortage(free_host_bytes())) is not None:
+        told["fits"] = f"no: {shortage}"
     return told
 
 

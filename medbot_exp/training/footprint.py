@@ -39,9 +39,13 @@ LIBRARIES_BYTES = int(0.9 * GIB)
 TRL_LOSS_CHUNK = 256  # trl.trainer.sft_trainer: positions whose logits are there at a time
 # What the C library keeps of a step's freed tensors, where they are a CPU's, by its activations.
 CPU_KEPT = 1.0
-# Per token and entry of the vocabulary, where no such pieces are: what processes on a CPU took more for more rows, with
-# vocabularies of 49,152 and 128,256.
-CPU_LOGIT_BYTES = 6
+# trl.kernels.chunked_logprob, without Triton (trl 1.14 takes less): tokens and words whose logits are there at a time.
+TRL_TILE = (4096, 32768)
+# What its backward pass makes of each logit: seven numbers in float32 and a byte.
+TRL_TILE_BYTES = 7 * 4 + 1
+# Where a vocabulary has several whole tiles, processes took so many times one: glibc keeps the freed blocks of each,
+# and those of the next do not all fit into them.
+TILES_KEPT = 1.65
 UNSLOTH_LOSS_BYTES = int(0.1 * GIB)  # its fused loss chooses its pieces by what is free; seen at 8B on an H100
 # Linear layers of a Llama that are given the same tensor.
 SHARED_INPUTS = {"q_proj": "attention", "k_proj": "attention", "v_proj": "attention"} | {
@@ -91,7 +95,7 @@ class Longest:
 
     def batch(self, trainer: TrainerConfig, processes: int) -> int:
         """Rows that one of `processes` trains on at a time, at most."""
-        return int(min(share_of(trainer, processes).batch_size, -(-self.training_rows // processes)))
+        return math.ceil(min(share_of(trainer, processes).batch_size, self.training_rows / processes))
 
     def held_out_batch(self, trainer: TrainerConfig) -> int:
         """Held-out rows at a time, at most."""
@@ -317,16 +321,22 @@ def passing_bytes(config: RunConfig, model: Transformer, size: int) -> float:
 def loss_bytes(config: RunConfig, model: Transformer, tokens: int, width: Widths, setting: Setting) -> float:
     """Bytes of the logits that are there at a time, and of what the loss keeps of the last layer."""
     last = tokens * model.hidden_size * width.stream
+    if not setting.cuda:
+        several = model.vocab_size >= 2 * TRL_TILE[1]
+        return last + (TILES_KEPT if several else 1) * tile_bytes(model, tokens, width)
     if config.backend.name is BackendName.unsloth:
         return last + UNSLOTH_LOSS_BYTES
-    if not setting.cuda:
-        return last + CPU_LOGIT_BYTES * tokens * model.vocab_size
     chunk = TRL_LOSS_CHUNK
-    if (
-        setting.liger
-    ):  # ops/fused_linear_cross_entropy.py: as many rows as make the logits as large as the hidden states
+    if setting.liger:
+        # ops/fused_linear_cross_entropy.py: as many rows as make the logits as large as the hidden states
         chunk = 2 ** math.ceil(math.log2(math.ceil(tokens / math.ceil(model.vocab_size / model.hidden_size))))
     return last + min(chunk, tokens) * model.vocab_size * (width.matrices + 4)
+
+
+def tile_bytes(model: Transformer, tokens: int, width: Widths) -> float:
+    """Bytes of one tile of the logits on a CPU, and of all that its backward pass makes of it."""
+    most, words = TRL_TILE
+    return min(tokens, most) * min(model.vocab_size, words) * (width.matrices + TRL_TILE_BYTES)
 
 
 def optimizer_bytes(name: OptimizerName) -> float:

@@ -33,9 +33,8 @@ if TYPE_CHECKING:
 LAYERS = (2, 6)
 STEPS = 6
 WARM_UP = 2  # steps that compile and choose kernels
-# What processes on a CPU took at most beside what is planned, Llamas of 768 and 1,024 dimensions: this many times the
-# logits of its rows.
-CPU_LOGITS = 10
+# What processes on a CPU took at most, as what is freed is kept: this many times what is planned for the logits.
+CPU_LOGITS = 1.5
 
 
 @dataclass(frozen=True)
@@ -104,8 +103,7 @@ def taken(
     parts = footprint.estimate(config, model, timed, setting)
     if setting.cuda:
         return Taken(gpu=parts.total(), host=float(model.parameters * setting.weight_bytes))
-    logits = 4 * model.vocab_size * timed.batch(config.trainer, setting.processes) * timed.training
-    training = sum(parts.training.values()) + CPU_LOGITS * logits
+    training = sum(parts.training.values()) + (CPU_LOGITS - 1) * parts.training["logits"]
     return Taken(gpu=0, host=sum(parts.resident.values()) + max(training, parts.evaluation))
 
 

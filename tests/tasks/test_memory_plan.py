@@ -61,6 +61,17 @@ def test_a_run_that_will_not_fit_is_refused_with_what_would(memory):
     memory(need - 0.1, "trainer.ignore_memory_plan=true").refuse()
 
 
+def test_the_machines_memory_is_short_for_a_cpu_alone(memory):
+    on_gpu = memory(80)
+    on_cpu = replace(on_gpu, setting=replace(on_gpu.setting, cuda=False, liger=False), free=None)
+    need = on_cpu.footprint().total()
+    assert on_cpu.shortage(need) is None and on_gpu.shortage(0) is None
+    short = on_cpu.shortage(need - 1)
+    assert short is not None and short.startswith(
+        f"{need / GIB:.2f} GiB of the machine's memory are free\nWhat would fit"
+    )
+
+
 def test_running_out_all_the_same_says_what_takes_clearly_less(memory):
     plan_of_it = memory(80)
     with pytest.raises(OutOfMemoryError, match="trainer.gradient_checkpointing=true") as caught, explained(plan_of_it):

@@ -1,11 +1,13 @@
 """Planned memory against peaks that were measured, and parameters against those that PEFT makes."""
 
 from dataclasses import replace
+from itertools import accumulate
 
 import pytest
 import torch
 from peft import get_peft_model
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
+from trl.trainer import utils as trl_utils
 
 from medbot_exp import lora
 from medbot_exp.config import Precision
@@ -131,15 +133,49 @@ def test_parameters_are_those_that_peft_makes(compose, shape, overrides):
     )
 
 
-def test_logits_of_a_cpu_are_all_there_at_a_time(recipe, shapes):
-    config = recipe("trainer.batch_size=4")
-    cpu = Setting(Precision.fp32, weight_bytes=4, cuda=False, liger=False)
-    few, many = (footprint.estimate(config, shapes["8b"], Longest(length, 1), cpu) for length in (512, 1024))
-    tokens = 4 * 512
-    of_logits = footprint.CPU_LOGIT_BYTES * tokens * shapes["8b"].vocab_size
-    assert many.training["logits"] - few.training["logits"] == of_logits + 4 * tokens * shapes["8b"].hidden_size
-    assert few.training["freed and kept"] == footprint.CPU_KEPT * few.training["activations"]
-    assert "freed and kept" not in footprint.estimate(config, shapes["8b"], Longest(512, 1), GPU).training
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_tile_of_the_logits_is_what_trl_makes_of_it_on_a_cpu(dtype):
+    kernels = pytest.importorskip("trl.kernels", reason="trl 1.14 has no tiles")
+    tokens, words, hidden = 64, 40000, 8
+    states = torch.randn(tokens, hidden, dtype=dtype, requires_grad=True)
+    head, targets = torch.randn(words, hidden, dtype=dtype), torch.zeros(tokens, dtype=torch.long)
+    loss = kernels.ChunkedLogProbFunction.apply(states, head, None, targets, 1.0, footprint.TRL_TILE[1])[0].sum()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+        loss.backward()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    held = accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns()))
+    width = footprint.Widths(dtype.itemsize, dtype.itemsize, 4)
+    shape = footprint.transformer(LlamaConfig(**SMALL | {"vocab_size": words}, num_hidden_layers=1))
+    assert footprint.tile_bytes(shape, tokens, width) == pytest.approx(max(held), rel=0.03)
+
+
+def test_tile_is_that_of_the_installed_trl():
+    kernels = pytest.importorskip("trl.kernels.chunked_logprob", reason="trl 1.14 has no tiles")
+    assert (kernels.TOKEN_CHUNK_SIZE, trl_utils._CHUNKED_LOGPROB_CHUNK_SIZE) == footprint.TRL_TILE
+
+
+@pytest.mark.parametrize(
+    "tokens, words, logits, kept",
+    [
+        (512, 320, 512 * 320, 1),
+        (512, 49152, 512 * 32768, 1),
+        (8192, 49152, 4096 * 32768, 1),
+        (4096, 65536, 4096 * 32768, footprint.TILES_KEPT),
+    ],
+)
+def test_logits_of_a_cpu_are_a_tile_and_what_is_kept_of_others(recipe, shapes, tokens, words, logits, kept):
+    shape = replace(shapes["135m"], vocab_size=words)
+    setting = Setting(Precision.fp32, weight_bytes=4, cuda=False, liger=False)
+    planned = footprint.estimate(recipe("trainer.batch_size=2"), shape, Longest(tokens // 2, 1), setting)
+    assert planned.training["logits"] == pytest.approx(kept * 33 * logits + tokens * 576 * 4)
+
+
+def test_what_is_freed_is_kept_on_a_cpu_alone(recipe, shapes):
+    setting = Setting(Precision.fp32, weight_bytes=4, cuda=False, liger=False)
+    here, there = (
+        footprint.estimate(recipe(), shapes["135m"], Longest(512, 1), each).training for each in (setting, GPU)
+    )
+    assert here["freed and kept"] == footprint.CPU_KEPT * here["activations"] and "freed and kept" not in there
 
 
 def test_shape_is_read_without_making_weights():
@@ -153,6 +189,16 @@ def test_plan_of_several_processes_is_of_one(recipe, shapes):
     alone = footprint.estimate(recipe("trainer.batch_size=2"), shapes["8b"], rows, GPU)
     shared = footprint.estimate(config, shapes["8b"], rows, four)
     assert shared == alone
+
+
+@pytest.mark.parametrize(
+    "rows, processes, batch", [(135, 1, 135), (135, 2, 68), (4000, 2, 2000), (float("inf"), 2, 2000)]
+)
+def test_batch_is_of_the_rows_that_there_are(recipe, rows, processes, batch):
+    trainer = recipe("trainer.batch_size=4000", "trainer.eval_batch_size=4000").trainer
+    longest = Longest(64, 64, training_rows=rows, held_out_rows=rows)
+    assert longest.batch(trainer, processes) == batch
+    assert longest.held_out_batch(trainer) == min(4000, rows)
 
 
 def test_weights_are_of_their_own_type(recipe, shapes):
