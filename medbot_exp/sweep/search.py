@@ -13,7 +13,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.types import HydraContext, RunMode, TaskFunction
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import MissingMandatoryValue
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from medbot_exp.config import RunConfig
 from medbot_exp.device import visible_gpus
@@ -243,6 +243,8 @@ def must_be_given(config: DictConfig, key: str) -> bool:
         OmegaConf.select(config, key, throw_on_missing=True)
     except MissingMandatoryValue:
         return True
+    except OmegaConfBaseException:  # a default that cannot be resolved here is no matter where a trial gives a value
+        return False
     return False
 
 

@@ -95,7 +95,8 @@ class Longest:
 
     def batch(self, trainer: TrainerConfig, processes: int) -> int:
         """Rows that one of `processes` trains on at a time, at most."""
-        return math.ceil(min(share_of(trainer, processes).batch_size, self.training_rows / processes))
+        size = share_of(trainer, processes).batch_size
+        return int(min(size, self.training_rows)) if processes == 1 else size  # blank rows fill up those of several
 
     def held_out_batch(self, trainer: TrainerConfig) -> int:
         """Held-out rows at a time, at most."""

