@@ -71,22 +71,14 @@ def linear_layers(model: "PreTrainedModel") -> dict[str, tuple[int, int]]:
 
 
 def check_targets(model: "PreTrainedModel", lora: LoraConfig) -> None:
-    """Raise a ConfigError for a target that gets no adapter, or one that would not be trained as asked.
+    """Raise a ConfigError for a target that gets no adapter, or not the one that is asked for.
 
-    PEFT passes over what names no linear layer while another target matches, TRL's loss over an adapter on the head,
-    and PEFT's OLoRA knows torch's own layers alone.
+    PEFT passes over what names no linear layer while another target matches, and its OLoRA knows torch's own alone.
     """
     import torch
 
     names = list(linear_layers(model))
     refuse_absent(names, lora)
-    head = model.get_output_embeddings()
-    for name in names if lora.target_modules != "all-linear" else ():
-        if is_targeted(name, lora.target_modules) and model.get_submodule(name) is head:
-            raise ConfigError(
-                f"`lora.target_modules` must leave the head out, as the loss would pass over an adapter on it, "
-                f"but it is {name}; use lora.target_modules=all-linear, which does"
-            )
     odd = [name for name in names if not isinstance(model.get_submodule(name), torch.nn.Linear)]
     if odd and lora.init is LoraInit.olora and reached(odd, lora.target_modules):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""What a model's files say of it before any of it is loaded: whether they are whole, what it is made for.
+"""What a model's files say of it before its weights are loaded: whether they are whole, what it is made for.
 
 Neither torch nor transformers is loaded, so that a command is refused before it makes a directory.
 """

@@ -130,7 +130,7 @@ def faults_of(config: RunConfig) -> list[str]:
     rules = (
         *model_rules(config.model),
         *data_rules(config.data, config.prompt),
-        *lora_rules(config.lora, config.model),
+        *lora_rules(config.lora, config.model, config.task.name),
         *optimizer_rules(config.optimizer),
         *trainer_rules(config.trainer, config.optimizer),
         *(unsloth_rules(config) if config.backend.name is BackendName.unsloth else ()),
@@ -275,7 +275,7 @@ def data_rules(data: DataConfig, prompt: PromptConfig) -> Iterator[Rule]:
     )
 
 
-def lora_rules(lora: LoraConfig, model: ModelConfig) -> Iterator[Rule]:
+def lora_rules(lora: LoraConfig, model: ModelConfig, task: TaskName) -> Iterator[Rule]:
     """The adapter's shape, and what its initialisation does to the base weights."""
     rewrites_base = lora.init in (LoraInit.pissa, LoraInit.olora)
     yield Rule("`lora.r >= 1` must hold", lora.r >= 1, {"lora.r": lora.r}, "try 8, 16 or 32")
@@ -297,10 +297,10 @@ def lora_rules(lora: LoraConfig, model: ModelConfig) -> Iterator[Rule]:
         {"lora.target_modules": lora.target_modules},
         "try lora.target_modules=[q_proj,v_proj]",
     )
-    # TRL makes the logits of the head's own weights, a part of them at a time.
+    # TRL makes the logits of the head's own weights, a part of them at a time. What was trained all the same is asked.
     yield Rule(
         "`lora.target_modules` must leave lm_head out, as the loss would pass over an adapter on it",
-        not adapts(lora, "lm_head"),
+        task is TaskName.evaluate or not adapts(lora, "lm_head"),
         {"lora.target_modules": lora.target_modules},
         "use lora.target_modules=all-linear, which does",
     )

@@ -330,7 +330,8 @@ def trials_of(study: Path) -> list[RunDirectory]:
 
 def others_evaluated(run: RunDirectory, metric: str) -> list[RunDirectory]:
     """The other trials of the study of `run` with an evaluation of `metric`; none where it is no trial."""
-    others = (trial for trial in trials_of(run.path.parent) if trial.path != run.path)
+    own = run.path.absolute()  # it may be given as . from within
+    others = (trial for trial in trials_of(own.parent) if trial.path != own)
     return [trial for trial in others if trial.evaluation(metric).is_file()]
 
 

@@ -162,6 +162,20 @@ def saved_tiny(compose: Callable[..., RunConfig], tmp_path_factory: pytest.TempP
     return directory
 
 
+@pytest.fixture
+def leave_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """leave_free(size): from now on the process's container leaves it `size` bytes of memory, or says so."""
+
+    def leave(size: int) -> None:
+        folder = tmp_path / "cgroup"
+        folder.mkdir()
+        for name, content in (("max", f"{size}"), ("current", "0"), ("stat", "inactive_file 0")):
+            (folder / f"memory.{name}").write_text(content)
+        monkeypatch.setattr("medbot_exp.training.allocator.CGROUP", folder)
+
+    return leave
+
+
 @pytest.fixture(scope="session")
 def real_rows() -> Path:
     """The folder of published data sets that stands beside the project."""

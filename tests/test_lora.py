@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from omegaconf import OmegaConf
-from transformers import AutoModelForCausalLM, BioGptConfig, GPT2Config
+from transformers import AutoModelForCausalLM, GPT2Config
 
 from medbot_exp.config import LoraConfig, LoraInit, ModelConfig, conf_directory
 from medbot_exp.errors import ConfigError
@@ -90,17 +90,12 @@ def test_layer_that_is_not_linear_is_refused(model):
 SHAPE = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
-def test_head_is_refused_whatever_it_is_called():
-    model = AutoModelForCausalLM.from_config(BioGptConfig(intermediate_size=64, **SHAPE))
-    with pytest.raises(ConfigError, match="must leave the head out, .* but it is output_projection; use"):
-        attach(model, lora_config(target_modules=["q_proj", "output_projection"]))
-    attach(model, lora_config())
-
-
 def test_layers_of_gpt2_are_adapted_but_by_olora():
     model = AutoModelForCausalLM.from_config(GPT2Config(**SHAPE))
     with pytest.raises(ConfigError, match=r"lora\.init=olora, which PEFT has not for Conv1D \(transformer\.h\.0\.attn"):
         attach(model, lora_config(init=LoraInit.olora))
+    with pytest.raises(ConfigError, match="lora.init=olora"):
+        attach(model, lora_config(init=LoraInit.olora, target_modules=["c_fc"]))
     exact = logits_of(model)
     tuned = attach(model, lora_config(init=LoraInit.pissa, r=4))
     assert {name.rpartition(".")[2] for name in adapted(tuned)} == {"c_attn", "c_proj", "c_fc"}

@@ -270,6 +270,8 @@ def test_what_unsloth_does_not_do_is_refused_by_name(compose, values, told, reme
 def test_adapter_on_the_head_is_refused_whoever_trains(compose, words, targets):
     (fault,) = faults_of(changed(compose(*words), {"lora.target_modules": targets}))
     assert fault.startswith("`lora.target_modules` must leave lm_head out") and f"{targets}" in fault
+    evaluated = changed(compose(*words, "task=evaluate"), {"lora.target_modules": targets})
+    assert not any("lm_head out" in each for each in faults_of(evaluated))  # one that was trained before
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def inference(model: Any, precision: Precision) -> Iterator[None]:
 
 
 def in_float32(model: Any, precision: Precision) -> bool:
-    """Whether the weights of `model` and its arithmetic are float32: there is no wider type to try."""
+    """Whether `model`, but for weights in 4 bits, and its arithmetic are float32: there is no wider type to try."""
     import torch
 
     return precision is Precision.fp32 and model.dtype == torch.float32

@@ -238,13 +238,11 @@ def fixed_config(config: DictConfig, loader: ConfigLoader, space: SearchSpace) -
 
 
 def must_be_given(config: DictConfig, key: str) -> bool:
-    """Whether the value of `key` in `config` is the one that waits for another, ???."""
+    """Whether the value of `key` in `config` is ???, which waits for another."""
     try:
         OmegaConf.select(config, key, throw_on_missing=True)
-    except MissingMandatoryValue:
-        return True
-    except OmegaConfBaseException:  # a default that cannot be resolved here is no matter where a trial gives a value
-        return False
+    except OmegaConfBaseException as error:  # a default that cannot be resolved is no matter: a trial has a value
+        return isinstance(error, MissingMandatoryValue)
     return False
 
 

@@ -119,6 +119,8 @@ def run(config: RunConfig, directory: rundir.RunDirectory, hydra_files: rundir.H
     device = find_device()
     refuse_unfit(subject.config, device)
     papers = papers_of(subject)
+    for paper in papers:
+        tell_others(subject.directory, paper.metric)
     found = held_against(subject, papers)
     logging.captureWarnings(True)  # the libraries' own are no news
     try:
@@ -284,7 +286,6 @@ def record(
             "environment": manifest.environment(),
         }
         tell_replaced(directory, metric, evaluations[metric])
-        tell_others(directory, metric)
         write_jsonl(directory.evaluated(base_of(metric)), each.base.rows())
         if each.tuned:
             write_jsonl(directory.evaluated(metric), each.tuned.rows())

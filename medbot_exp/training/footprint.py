@@ -82,9 +82,10 @@ class Transformer:
 
 @dataclass(frozen=True)
 class Longest:
-    """Tokens of the longest row to train on, and of the longest held-out one.
+    """Of the rows to train on and of those held out what decides the memory.
 
     Attributes:
+        training, held_out: tokens of the longest one.
         training_rows, held_out_rows: how many there are: no batch has more; infinite where nobody knows.
     """
 

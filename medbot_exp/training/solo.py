@@ -15,13 +15,14 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import load_peft_weights, set_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerState
 from trl import SFTConfig, SFTTrainer
 
 from medbot_exp.config import OptimizerConfig, Precision, TrainerConfig
 from medbot_exp.data.prepare import TokenizedRows
-from medbot_exp.errors import unwritable
+from medbot_exp.errors import ConfigError, unwritable
 from medbot_exp.evaluation.score import held_out_loss
 from medbot_exp.processes import ALONE, Processes
 from medbot_exp.rundir import RunDirectory
@@ -173,7 +174,9 @@ def train(
 
     Raises:
         DivergenceError: the loss became NaN or infinite.
+        ConfigError: the adapter is on the model's head.
     """
+    refuse_adapted_head(training.model)
     model, trainer, arguments = training.model, training.trainer, training.arguments
     meter, stop = Meter(), Stop()
     observer = Observer(record, progress, directory, meter, stop, trainer.checkpoint_limit, pruned_at, processes)
@@ -229,6 +232,15 @@ def train(
         stopped=stop.requested and state.global_step < state.max_steps and not observer.pruned,
         pruned=observer.pruned and state.global_step < state.max_steps,
     )
+
+
+def refuse_adapted_head(model: Any) -> None:
+    """Raise a ConfigError where the head has an adapter, which TRL's loss passes over, whatever the head is called."""
+    if isinstance(model.get_output_embeddings(), BaseTunerLayer):
+        raise ConfigError(
+            "`lora.target_modules` must leave the head out, as the loss would pass over an adapter on it, but names "
+            "it; use lora.target_modules=all-linear, which does"
+        )
 
 
 @contextmanager

@@ -160,6 +160,7 @@ def test_what_vllm_finds_only_in_writing_that_it_cannot_compute_is_an_error_of_o
 @pytest.mark.slow
 def test_greedy_tokens_in_16_bits_are_the_best_but_for_rounding(saved, config, tmp_path):
     pytest.importorskip("vllm")
+    torch.manual_seed(3)
     base = LlamaForCausalLM.from_pretrained(saved[0])
     base.to(torch.bfloat16).save_pretrained(tmp_path / "model")
     ends = end_tokens(generation_config(tmp_path / "model", base.config), TOKENIZER)

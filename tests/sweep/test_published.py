@@ -269,6 +269,14 @@ def test_group_that_must_be_given_may_be_searched(application, tmp_path):
     assert finished.status == 1 and "Could not find 'db/c'" in finished.stderr and not (tmp_path / "typo").exists()
 
 
+@pytest.mark.parametrize("default, words", [("${oc.env:NO_SUCH_VARIABLE}", ()), ("${z}", ("z=1,2",))])
+def test_default_that_cannot_be_resolved_yet_is_no_matter(application, default, words):
+    config = BOWL.replace("x: 1\n", f"x: {default}\n").replace("z: 1\n", "z: ???\n" if words else "z: 1\n")
+    finished, results = application(config)(*words)
+    assert finished.status == 0, finished.stderr
+    assert len(started(finished)) == 4
+
+
 def test_nothing_to_search_runs_the_same_trial_again(application):
     finished, results = application(BOWL)("x=2", "y=1", "hydra.sweeper.n_trials=2")
     assert finished.status == 0, finished.stderr

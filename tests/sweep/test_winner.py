@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -73,13 +74,16 @@ def test_front_has_no_winner_and_says_how_the_test_is_read(run_python_in, tmp_pa
     assert f"cases is read for {other[read]}, and was for {read} of the same study: " in finished.stderr
 
 
-def test_winner_after_others_says_that_the_test_was_read_for_them(tmp_path):
+def test_winner_after_others_says_that_the_test_was_read_for_them(tmp_path, monkeypatch):
     trials = [RunDirectory(tmp_path / f"trial-000{number}") for number in range(3)]
     for trial in trials[:2]:
         write_json(trial.evaluation("cases"), {})
     assert [other.path.name for other in others_evaluated(trials[2], "cases")] == ["trial-0000", "trial-0001"]
     assert [other.path.name for other in others_evaluated(trials[1], "cases")] == ["trial-0000"]
     assert others_evaluated(trials[2], "medqa") == []
+    trials[2].path.mkdir()
+    monkeypatch.chdir(trials[2].path)
+    assert len(others_evaluated(RunDirectory(Path(".")), "cases")) == 2
     values = {"accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6, "n": 9}
     metrics = {f"eval/cases/{key}": value for key, value in values.items()}
     evaluation = {"tuned": metrics, "base": metrics}

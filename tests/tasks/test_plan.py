@@ -107,11 +107,11 @@ def test_flash_attention_is_planned_for_a_gpu_that_is_elsewhere(told):
     assert "on a CUDA GPU" in lines["run"] and lines["time"].startswith("not timed: it needs a CUDA GPU")
 
 
-def test_what_does_not_fit_into_the_machines_memory_is_said_and_not_timed(told, monkeypatch):
+def test_what_does_not_fit_into_the_machines_memory_is_said_and_not_timed(told, leave_free):
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     assert "fits" not in told(*SMALL, "task.rehearse=false")
-    monkeypatch.setattr(plan, "free_host_bytes", lambda: 2.0**29)
+    leave_free(2**29)
     lines = told(*SMALL)
     few = r"not timed: a model with few layers may take up to [\d.]+ GiB of the machine's memory, 0\.50 GiB are free"
     assert re.fullmatch(few, lines["time"])

@@ -21,7 +21,7 @@ from medbot_exp.errors import ConfigError, DataError, DivergenceError, Interrupt
 from medbot_exp.evaluation.paper import read_papers
 from medbot_exp.model import load
 from medbot_exp.rundir import HydraFiles, RunDirectory
-from medbot_exp.tasks import phases, train
+from medbot_exp.tasks import train
 from medbot_exp.tracking.record import Mirror, Record
 from medbot_exp.whole_files import read_jsonl
 
@@ -117,8 +117,8 @@ def test_second_run_does_not_tokenise_again(run, caplog):
     assert caplog.text.count("tokenised before") == 2
 
 
-def test_run_that_the_machines_memory_will_hardly_hold_is_warned_of_and_goes_on(run, caplog, monkeypatch):
-    monkeypatch.setattr(phases, "free_host_bytes", lambda: 2.0**29)
+def test_run_that_the_machines_memory_will_hardly_hold_is_warned_of_and_goes_on(run, caplog, leave_free):
+    leave_free(2**29)
     _, directory = run("run", "tracking=none", "benchmark=[]", "trainer.samples=0")
     assert "GiB, but 0.50 GiB of the machine's memory are free\nNone of our changes" in caplog.text
     assert json.loads(directory.result.read_text())["status"] == "complete"

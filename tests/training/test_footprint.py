@@ -5,7 +5,9 @@ from itertools import accumulate
 
 import pytest
 import torch
+from accelerate.data_loader import BatchSamplerShard
 from peft import get_peft_model
+from torch.utils.data import BatchSampler
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 from trl.trainer import utils as trl_utils
 
@@ -13,8 +15,10 @@ from medbot_exp import lora
 from medbot_exp.config import Precision
 from medbot_exp.device import step_dtype
 from medbot_exp.lora import peft_config
+from medbot_exp.processes import share_of
 from medbot_exp.training import footprint
 from medbot_exp.training.footprint import GIB, Longest, Setting
+from medbot_exp.training.parallel import EpochOrder, blanks_for
 
 # H100 80GB, torch 2.11: torch.cuda.max_memory_allocated of plain training loops with LoRA of rank 16 on all linear
 # layers, 8-bit AdamW, Liger's kernels or Unsloth, random weights. No held-out rows are among them.
@@ -199,6 +203,17 @@ def test_batch_is_of_the_rows_that_there_are(recipe, rows, processes, batch):
     longest = Longest(64, 64, training_rows=rows, held_out_rows=rows)
     assert longest.batch(trainer, processes) == batch
     assert longest.held_out_batch(trainer) == min(4000, rows)
+
+
+@pytest.mark.parametrize("rows, batch, processes", [(5, 4, 2), (20, 16, 2), (6, 4, 4)])
+def test_no_process_trains_on_more_rows_at_a_time_than_planned(recipe, rows, batch, processes):
+    trainer = recipe(f"trainer.batch_size={batch}", "trainer.gradient_accumulation_steps=4").trainer
+    size = share_of(trainer, processes).batch_size
+    blanks = blanks_for(rows, size * processes)
+    order = EpochOrder(rows, blanks, 0, lambda: 0)
+    batches = BatchSampler(order, size, drop_last=False)
+    dealt = [len(each) for rank in range(processes) for each in BatchSamplerShard(batches, processes, rank)]
+    assert max(dealt) == Longest(64, 64, rows, rows).batch(trainer, processes)
 
 
 def test_weights_are_of_their_own_type(recipe, shapes):

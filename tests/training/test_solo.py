@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 from peft import load_peft_weights
+from transformers import AutoModelForCausalLM, BioGptConfig
 
 from medbot_exp import lora
 from medbot_exp.config import Precision, Schedule
 from medbot_exp.data.prepare import TokenizedRows
-from medbot_exp.errors import DivergenceError
+from medbot_exp.errors import ConfigError, DivergenceError
 from medbot_exp.evaluation.score import held_out_loss
 from medbot_exp.model import byte_tokenizer, random_llama
 from medbot_exp.rundir import RunDirectory
@@ -107,6 +108,15 @@ def test_same_seed_gives_the_same_losses_bit_for_bit(config, tmp_path):
     _, _, second = fit(config, tmp_path / "second")
     assert len(losses(first)) == 8 + 2
     assert losses(first) == losses(second)
+
+
+def test_adapter_on_a_head_of_any_name_is_refused(config, tmp_path):
+    torch.manual_seed(0)
+    shape = {"vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = AutoModelForCausalLM.from_config(BioGptConfig(intermediate_size=64, **shape))
+    adapted = lora.attach(model, replace(config.lora, target_modules=["q_proj", "output_projection"]))
+    with pytest.raises(ConfigError, match="must leave the head out, .*; use lora.target_modules=all-linear"):
+        fit(config, tmp_path / "run", model=adapted)
 
 
 def test_another_seed_gives_other_losses(config, tmp_path):
